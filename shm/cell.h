@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Stage cells: one for each process, in one region. What a stage tells the world about itself, and
+ * what the launcher wants of it.
+ *
+ * Each word has one writer, named below. Between a process's death (as waitid reports it) and the
+ * start of its successor the launcher owns the whole cell.
+ *
+ *   state      who moves it there   from
+ *   absent     launcher             (initial), dead
+ *   starting   launcher             absent, dead
+ *   opening    stage                starting
+ *   ready      stage                opening
+ *   running    stage                ready
+ *   draining   stage                running, ready
+ *   done       stage                draining
+ *   failed     stage                starting, opening, ready, running, draining
+ *   dead       launcher             any but absent, done and dead, after waitid
+ *
+ * Every other move is forbidden (cell_move answers -EPERM): no way back from done, no running
+ * without ready.
+ */
+#ifndef TICKLINE_SHM_CELL_H
+#define TICKLINE_SHM_CELL_H
+
+#include "shm/points.h"
+#include "shm/region.h"
+
+enum {
+    CELL_WORKERS_MAX = 16,
+    CELL_MAX = CELL_WORKERS_MAX + 3,
+    CELL_GAP_BUCKETS = 96,
+    CELL_ERROR_MAX = 512,
+};
+
+enum cell_index { CELL_RX = 0, CELL_TX = 1, CELL_TRACER = 2, CELL_WORKER = 3 /* + worker */ };
+
+enum cell_state {
+    CELL_ABSENT,
+    CELL_STARTING,
+    CELL_OPENING,
+    CELL_READY,
+    CELL_RUNNING,
+    CELL_DRAINING,
+    CELL_DONE,
+    CELL_FAILED,
+    CELL_DEAD,
+    CELL_STATE_COUNT,
+};
+
+enum cell_mover { CELL_BY_STAGE, CELL_BY_LAUNCHER };
+
+/* What the launcher wants; only ever moves down this list. */
+enum cell_wanted { CELL_WANT_READY, CELL_WANT_RUN, CELL_WANT_DRAIN, CELL_WANT_STOP };
+
+/* Every moment of a stage is booked to one of them; together they are its whole time. */
+enum regime { REGIME_WORK, REGIME_IDLE, REGIME_BLOCKED, REGIME_HOUSEKEEPING, REGIME_COUNT };
+
+/* Interruptions of the waiting loop of at least 1 µs: what the host takes from this CPU. */
+struct cell_gaps {
+    uint64_t count;
+    uint64_t total_ticks;
+    uint64_t max_ticks;
+    uint64_t bucket[CELL_GAP_BUCKETS]; /* cell_gap_bucket */
+};
+
+/* Published by the stage from its tick, about once a millisecond, and once more at its end. */
+struct cell_lazy {
+    uint64_t heartbeat; /* tsc */
+    uint64_t turns;
+    uint64_t regime_ticks[REGIME_COUNT];
+    uint64_t datagrams; /* rx: received */
+    uint64_t bytes;     /* rx: received, tx: sent */
+    uint64_t wakes;     /* bells rung */
+    uint64_t parks;     /* times slept */
+    uint64_t rotation_checked;
+    uint64_t rotation_mended;
+    uint64_t rotation_wrong; /* found out of place at the last check */
+    struct cell_gaps gaps;
+};
+
+struct cell {
+    /* launcher */
+    _Alignas(LINE_PAIR_BYTES) char name[16];
+    _Atomic uint32_t wanted; /* enum cell_wanted; release, pairs with the run loop's acquire */
+    _Atomic uint32_t
+        generation; /* raised before each start; release, pairs with the stage's attach */
+    _Atomic uint32_t used;
+
+    /* stage (launcher while dead) */
+    _Alignas(
+        LINE_PAIR_BYTES) _Atomic uint32_t state; /* release, pairs with the launcher's acquire */
+    _Atomic int32_t pid;
+    _Atomic int32_t cpu;
+    char error[CELL_ERROR_MAX]; /* written before state failed */
+
+    /* stage; per request */
+    _Alignas(LINE_PAIR_BYTES) _Atomic uint64_t
+        issued;                 /* rx: request numbers given out, stored before use */
+    _Atomic uint64_t completed; /* tx: inputs completed; release, pairs with rx's acquire */
+    _Atomic uint64_t repeated;  /* tx: sends made again after a restart */
+
+    /* stage; per yield. tsc at which its turn began: what the rotation is judged by */
+    _Alignas(LINE_PAIR_BYTES) _Atomic uint64_t resumed;
+
+    /* rx: raised by one to ask this stage to sleep once (rotation) */
+    _Alignas(LINE_PAIR_BYTES) _Atomic uint32_t step_back;
+
+    /* stage; lazily, a copy of its private figures. `lazy_sequence` is odd while the copy is being
+     * written */
+    _Alignas(LINE_PAIR_BYTES) _Atomic uint64_t lazy_sequence;
+    struct cell_lazy lazy;
+};
+
+/* A request that took longer than trace.snapshot_over: the flight recorder's trigger. */
+struct cell_slow {
+    _Atomic uint64_t count; /* release, after the others; pairs with the tracer's acquire */
+    _Atomic uint64_t request;
+    _Atomic uint64_t ticks;
+};
+
+struct cells {
+    struct cell cell[CELL_MAX];
+    /* tx */
+    _Alignas(LINE_PAIR_BYTES) struct cell_slow slow;
+    /* rx: requests dropped because the worker's ring was full */
+    _Alignas(LINE_PAIR_BYTES) _Atomic uint64_t dropped[CELL_WORKERS_MAX];
+    /*
+     * tx: what became of each output, by worker. A count is stored before the ring's tail moves and
+     * in the ring's order, so the sum of a row is the position up to which everything is counted: a
+     * successor skips what its predecessor had counted and committed no more.
+     */
+    _Alignas(LINE_PAIR_BYTES) _Atomic uint64_t outcome[CELL_WORKERS_MAX][OUTCOME_COUNT];
+};
+
+enum { CELLS_OFFSET = PAGE_BYTES };
+
+struct region_want cells_want(uint64_t epoch);
+int cells_create(struct region *region, uint64_t epoch, const struct region_place *place);
+
+static inline struct cells *cells_of(const struct region *region)
+{
+    return (struct cells *)region_at(region, CELLS_OFFSET);
+}
+
+/* Moves the state; 0, or -EPERM where the table above has no such move. */
+int cell_move(struct cell *cell, enum cell_state to, enum cell_mover mover);
+
+static inline enum cell_state cell_state(const struct cell *cell)
+{
+    return (enum cell_state)load_acquire(&cell->state);
+}
+
+const char *cell_state_name(enum cell_state state);
+
+/* Stage: publishes its private figures. Readers take a consistent copy or -EAGAIN (the stage died
+ * in the copy). */
+void cell_publish(struct cell *cell, const struct cell_lazy *figures);
+int cell_read(const struct cell *cell, struct cell_lazy *figures);
+
+/* Outputs counted for a worker's ring: the sum of its row. */
+uint64_t cells_counted(const struct cells *cells, uint32_t worker);
+
+/* Log-linear buckets, four an octave from 1 µs: bucket of a gap and the lower bound of a bucket, in
+ * ns. */
+uint32_t cell_gap_bucket(uint64_t gap_ns);
+uint64_t cell_gap_low_ns(uint32_t bucket);
+
+#endif

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "shm/lane.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum { DIRECTORY_OFFSET = PAGE_BYTES, LANES_OFFSET = 2 * PAGE_BYTES };
+
+static uint64_t arena_layout(void)
+{
+    const uint64_t parts[] = {
+        LANE_MAX,
+        LANE_SUBBUFFERS,
+        sizeof(struct lane_record),
+        sizeof(struct ingress_record),
+        sizeof(struct lane_packet),
+        sizeof(struct lane_control),
+        sizeof(struct lane_directory),
+        offsetof(struct lane_control, drained),
+        offsetof(struct lane_packet, request_high),
+    };
+    return region_hash(parts, sizeof(parts) / sizeof(parts[0]));
+}
+
+struct region_want arena_want(uint64_t epoch)
+{
+    return (struct region_want){
+        .kind = REGION_ARENA,
+        .layout = arena_layout(),
+        .epoch = epoch,
+    };
+}
+
+/* Lane control page and equal sub-buffers of whole pages, at least a header and a payload page
+ * each. */
+static uint64_t lane_rounded(uint64_t bytes)
+{
+    uint64_t subbuffer = bytes / LANE_SUBBUFFERS / PAGE_BYTES * PAGE_BYTES;
+
+    if (subbuffer < (uint64_t)2 * PAGE_BYTES)
+        subbuffer = (uint64_t)2 * PAGE_BYTES;
+    return PAGE_BYTES + LANE_SUBBUFFERS * subbuffer;
+}
+
+int arena_create(struct region *region, const char *path, const struct lane_plan *plan,
+                 uint32_t count, uint64_t epoch)
+{
+    struct region_want want = arena_want(epoch);
+    struct region_place place = {.numa_node = -1, .path = path};
+    struct lane_directory directory = {.count = count};
+    uint64_t offset = LANES_OFFSET;
+
+    if (count > LANE_MAX)
+        return -EINVAL;
+    for (uint32_t i = 0; i < count; i++) {
+        struct lane_entry *entry = &directory.lane[i];
+
+        strncpy(entry->name, plan[i].name, sizeof(entry->name) - 1);
+        entry->kind = (uint32_t)plan[i].kind;
+        entry->record_bytes = plan[i].kind == LANE_TRACE ? LANE_RECORD_BYTES : plan[i].record_bytes;
+        if (entry->record_bytes < sizeof(uint64_t) || PAGE_BYTES % entry->record_bytes != 0)
+            return -EINVAL;
+        entry->offset = offset;
+        entry->bytes = lane_rounded(plan[i].bytes);
+        offset += entry->bytes;
+    }
+    int err = region_create(region, "tickline-arena", &want, &place, offset);
+    if (err == 0)
+        memcpy(region_at(region, DIRECTORY_OFFSET), &directory, sizeof(directory));
+    return err;
+}
+
+int lane_open(struct lane *lane, const struct region *arena, uint32_t index)
+{
+    const struct lane_directory *directory = region_at(arena, DIRECTORY_OFFSET);
+
+    if (directory->count > LANE_MAX)
+        return -EPROTO;
+    if (index >= directory->count)
+        return -ENOENT;
+    const struct lane_entry *entry = &directory->lane[index];
+    uint64_t subbuffer = (entry->bytes - PAGE_BYTES) / LANE_SUBBUFFERS;
+    if (entry->offset % PAGE_BYTES || entry->bytes > arena->size ||
+        entry->offset > arena->size - entry->bytes || subbuffer % PAGE_BYTES ||
+        subbuffer < (uint64_t)2 * PAGE_BYTES || subbuffer > UINT32_MAX)
+        return -EPROTO;
+    *lane = (struct lane){
+        .control = region_at(arena, entry->offset),
+        .buffers = region_at(arena, entry->offset + PAGE_BYTES),
+        .entry = entry,
+        .count = LANE_SUBBUFFERS,
+        .subbuffer_bytes = (uint32_t)subbuffer,
+    };
+    return 0;
+}
+
+int lane_find(struct lane *lane, const struct region *arena, const char *name)
+{
+    int err;
+
+    for (uint32_t i = 0; (err = lane_open(lane, arena, i)) == 0; i++) {
+        if (strncmp(lane->entry->name, name, sizeof(lane->entry->name)) == 0)
+            return 0;
+    }
+    return err;
+}
+
+static bool point_known(uint16_t id)
+{
+    /* A handler may define points of its own above the list; what a stale word could look like is
+     * narrower. */
+    return (id & ~POINT_WIDE) < 0x400;
+}
+
+static struct lane_content scan_trace(const struct lane *lane, uint64_t number, uint64_t now)
+{
+    const uint8_t *payload = lane_payload(lane, number);
+    uint64_t limit = lane_payload_bytes(lane);
+    uint64_t last = lane_packet(lane, number)->begin;
+    struct lane_content content = {.end = last};
+
+    while (content.bytes + LANE_RECORD_BYTES <= limit) {
+        const struct lane_record *record =
+            (const struct lane_record *)(const void *)(payload + content.bytes);
+        uint64_t tsc = load_acquire(&record->tsc);
+
+        if (tsc < last || tsc > now || !point_known(record->point))
+            break;
+        uint64_t bytes = record->point & POINT_WIDE ? LANE_WIDE_BYTES : LANE_RECORD_BYTES;
+        if (content.bytes + bytes > limit)
+            break;
+        content.bytes += bytes;
+        content.records++;
+        content.end = last = tsc;
+    }
+    return content;
+}
+
+/* Ingress records carry consecutive request numbers; the first one that does not is an older lap's.
+ */
+static struct lane_content scan_plain(const struct lane *lane, uint64_t number)
+{
+    const struct ingress_record *record =
+        (const struct ingress_record *)(const void *)lane_payload(lane, number);
+    uint64_t limit = lane_payload_bytes(lane) / sizeof(*record);
+    struct lane_content content = {.end = lane_packet(lane, number)->begin};
+
+    if (lane->entry->record_bytes != sizeof(*record))
+        return content;
+    while (content.records < limit && record[content.records].request != 0 &&
+           (content.records == 0 ||
+            record[content.records].request == record[content.records - 1].request + 1))
+        content.records++;
+    content.bytes = content.records * sizeof(*record);
+    return content;
+}
+
+struct lane_content lane_scan(const struct lane *lane, uint64_t number, uint64_t now)
+{
+    return lane->entry->kind == LANE_TRACE ? scan_trace(lane, number, now)
+                                           : scan_plain(lane, number);
+}
+
+static void seal(const struct lane *lane, uint64_t number, const struct lane_content *content)
+{
+    struct lane_packet *packet = lane_packet(lane, number);
+
+    packet->end = content->end;
+    packet->content_bytes = content->bytes;
+    packet->records = content->records;
+    store_relaxed(&lane->control->records,
+                  load_relaxed(&lane->control->records) + content->records);
+    store_release(&lane->control->sealed, number + 1);
+}
+
+void lane_seal_abandoned(const struct lane *lane, uint64_t now)
+{
+    uint64_t sealed = load_acquire(&lane->control->sealed);
+
+    if (load_relaxed(&lane->control->opened) == sealed + 1) {
+        struct lane_content content = lane_scan(lane, sealed, now);
+        seal(lane, sealed, &content);
+    }
+}
+
+void trace_open(struct trace *trace, const struct lane *lane, uint32_t sample, uint32_t generation,
+                uint32_t cpu)
+{
+    lane_seal_abandoned(lane, tsc_read());
+    *trace = (struct trace){
+        .lane = *lane,
+        .last = tsc_read(),
+        .generation = generation,
+        .cpu = cpu,
+        .sample_factor = sample > 1 ? UINT64_MAX / sample + 1 : 0,
+        .sample_limit = sample > 1 ? UINT64_MAX / sample + 1 : sample,
+        .discarded = load_relaxed(&lane->control->discarded),
+        .records = load_relaxed(&lane->control->records),
+        .seal_seen = load_relaxed(&lane->control->seal_asked),
+    };
+}
+
+static void seal_open(struct trace *trace)
+{
+    uint64_t number = load_relaxed(&trace->lane.control->sealed);
+
+    if (load_relaxed(&trace->lane.control->opened) != number + 1)
+        return;
+    uint64_t bytes = (uint64_t)(trace->next - lane_payload(&trace->lane, number));
+    struct lane_content content = {
+        .bytes = bytes,
+        .records = bytes / trace->lane.entry->record_bytes - trace->wides,
+        .end = trace->last,
+    };
+    seal(&trace->lane, number, &content);
+    trace->next = trace->end = NULL;
+}
+
+static bool open_next(struct trace *trace, uint32_t request_high)
+{
+    struct lane_control *control = trace->lane.control;
+    uint64_t number = load_relaxed(&control->sealed);
+
+    if (number - load_acquire(&control->drained) >= trace->lane.count)
+        return false;
+    struct lane_packet *packet = lane_packet(&trace->lane, number);
+    /* From the newest stamp, not from now: the caller may hold a tsc that it read a moment ago. */
+    *packet = (struct lane_packet){
+        .begin = trace->last,
+        .discarded = trace->discarded,
+        .generation = trace->generation,
+        .cpu = trace->cpu,
+        .request_high = request_high,
+    };
+    trace->request_high = request_high;
+    trace->wides = 0;
+    trace->next = lane_payload(&trace->lane, number);
+    trace->end = trace->next + lane_payload_bytes(&trace->lane);
+    /* An ingress record of an older lap must not look like the first of this one. */
+    memset(trace->next, 0, trace->lane.entry->record_bytes);
+    store_release(&control->opened, number + 1);
+    return true;
+}
+
+bool trace_switch(struct trace *trace, uint32_t bytes, uint32_t request_high)
+{
+    /* Same sub-buffer, nothing in it yet: it only needs the right high bits. */
+    if (trace->next && trace->next + bytes <= trace->end) {
+        uint64_t number = load_relaxed(&trace->lane.control->sealed);
+        if (trace->next == lane_payload(&trace->lane, number)) {
+            lane_packet(&trace->lane, number)->request_high = request_high;
+            trace->request_high = request_high;
+            return true;
+        }
+    }
+    seal_open(trace);
+    if (open_next(trace, request_high))
+        return true;
+    trace->discarded++;
+    store_relaxed(&trace->lane.control->discarded, trace->discarded);
+    return false;
+}
+
+void trace_tend(struct trace *trace)
+{
+    uint64_t asked = load_acquire(&trace->lane.control->seal_asked);
+
+    if (likely(asked == trace->seal_seen))
+        return;
+    trace->seal_seen = asked;
+    seal_open(trace);
+}
+
+void trace_close(struct trace *trace)
+{
+    seal_open(trace);
+    store_release(&trace->lane.control->closed, 1);
+}

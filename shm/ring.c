@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "shm/ring.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { GEOMETRY_DEPTH, GEOMETRY_SLOT, GEOMETRY_START };
+
+static uint64_t ring_layout(void)
+{
+    const uint64_t parts[] = {
+        offsetof(struct ring_slot, sequence),
+        offsetof(struct ring_slot, source),
+        offsetof(struct ring_slot, request),
+        offsetof(struct ring_slot, ingress),
+        offsetof(struct ring_slot, length),
+        offsetof(struct ring_slot, kind),
+        offsetof(struct ring_slot, reason),
+        offsetof(struct ring_slot, part),
+        offsetof(struct ring_slot, parts),
+        offsetof(struct ring_slot, flow),
+        offsetof(struct ring_control, tail),
+        offsetof(struct ring_control, parked),
+        offsetof(struct ring_control, bell),
+        sizeof(struct ring_control),
+        RING_SLOTS_OFFSET,
+    };
+    return region_hash(parts, sizeof(parts) / sizeof(parts[0]));
+}
+
+static bool depth_valid(uint64_t depth)
+{
+    return depth >= RING_DEPTH_MIN && depth <= RING_DEPTH_MAX && (depth & (depth - 1)) == 0;
+}
+
+static bool slot_valid(uint64_t bytes)
+{
+    return bytes >= LINE_BYTES && bytes <= RING_SLOT_BYTES_MAX && bytes % LINE_BYTES == 0;
+}
+
+struct region_want ring_want(uint64_t epoch)
+{
+    return (struct region_want){
+        .kind = REGION_RING,
+        .layout = ring_layout(),
+        .epoch = epoch,
+        .any_geometry = true,
+    };
+}
+
+int ring_create(struct region *region, const char *name, uint32_t depth, uint32_t slot_bytes,
+                uint64_t start, uint64_t epoch, const struct region_place *place)
+{
+    if (!depth_valid(depth) || !slot_valid(slot_bytes))
+        return -EINVAL;
+
+    struct region_want want = ring_want(epoch);
+    want.geometry[GEOMETRY_DEPTH] = depth;
+    want.geometry[GEOMETRY_SLOT] = slot_bytes;
+    want.geometry[GEOMETRY_START] = start;
+    int err =
+        region_create(region, name, &want, place, RING_SLOTS_OFFSET + (size_t)depth * slot_bytes);
+    if (err < 0)
+        return err;
+
+    struct ring_control *control = region_at(region, RING_CONTROL_OFFSET);
+    store_relaxed(&control->tail, start);
+    for (uint64_t p = start; p != start + depth; p++)
+        store_relaxed(
+            &ring_slot_at(region_at(region, RING_SLOTS_OFFSET), depth - 1, slot_bytes, p)->sequence,
+            p + 1 - depth);
+    return 0;
+}
+
+static int geometry_check(const struct region *region, struct region_mismatch *mismatch)
+{
+    const uint64_t *geometry = region->header->geometry;
+
+    if (!depth_valid(geometry[GEOMETRY_DEPTH])) {
+        *mismatch = (struct region_mismatch){"geometry[0]", RING_DEPTH_MAX, geometry[0]};
+        return -EPROTO;
+    }
+    if (!slot_valid(geometry[GEOMETRY_SLOT])) {
+        *mismatch = (struct region_mismatch){"geometry[1]", LINE_BYTES, geometry[1]};
+        return -EPROTO;
+    }
+    uint64_t needed = RING_SLOTS_OFFSET + geometry[GEOMETRY_DEPTH] * geometry[GEOMETRY_SLOT];
+    if (region->size < needed) {
+        *mismatch = (struct region_mismatch){"size", needed, region->size};
+        return -EPROTO;
+    }
+    return 0;
+}
+
+/* Published messages follow the tail without a hole; the first slot of another lap ends them. */
+static uint64_t find_head(uint8_t *slots, uint32_t mask, uint32_t slot_bytes, uint64_t tail)
+{
+    uint64_t head = tail;
+
+    while (head - tail <= mask &&
+           load_acquire(&ring_slot_at(slots, mask, slot_bytes, head)->sequence) == head + 1)
+        head++;
+    return head;
+}
+
+int ring_producer_attach(struct ring_producer *producer, const struct region *region,
+                         struct region_mismatch *mismatch)
+{
+    int err = geometry_check(region, mismatch);
+    if (err < 0)
+        return err;
+
+    *producer = (struct ring_producer){
+        .slots = region_at(region, RING_SLOTS_OFFSET),
+        .control = region_at(region, RING_CONTROL_OFFSET),
+        .start = region->header->geometry[GEOMETRY_START],
+        .mask = (uint32_t)region->header->geometry[GEOMETRY_DEPTH] - 1,
+        .slot_bytes = (uint32_t)region->header->geometry[GEOMETRY_SLOT],
+    };
+    uint64_t tail = load_acquire(&producer->control->tail);
+    producer->head = find_head(producer->slots, producer->mask, producer->slot_bytes, tail);
+    producer->next = producer->head;
+    producer->limit = tail + producer->mask + 1;
+    return 0;
+}
+
+int ring_consumer_attach(struct ring_consumer *consumer, const struct region *region,
+                         struct region_mismatch *mismatch)
+{
+    int err = geometry_check(region, mismatch);
+    if (err < 0)
+        return err;
+
+    *consumer = (struct ring_consumer){
+        .slots = region_at(region, RING_SLOTS_OFFSET),
+        .control = region_at(region, RING_CONTROL_OFFSET),
+        .start = region->header->geometry[GEOMETRY_START],
+        .mask = (uint32_t)region->header->geometry[GEOMETRY_DEPTH] - 1,
+        .slot_bytes = (uint32_t)region->header->geometry[GEOMETRY_SLOT],
+    };
+    consumer->next = load_acquire(&consumer->control->tail);
+    return 0;
+}
+
+const struct ring_slot *ring_last_published(const struct ring_producer *producer)
+{
+    if (producer->head == producer->start)
+        return NULL;
+    return ring_slot_at(producer->slots, producer->mask, producer->slot_bytes, producer->head - 1);
+}
+
+uint8_t ring_resume(struct ring_consumer *in, const struct ring_producer *out)
+{
+    const struct ring_slot *last = ring_last_published(out);
+
+    if (!last)
+        return 0;
+    bool whole = last->part + 1 >= last->parts;
+    uint64_t next = last->source + (whole ? 1 : 0);
+    if (position_diff(next, in->next) < 0)
+        return 0;
+    in->next = next;
+    return whole ? 0 : (uint8_t)(last->part + 1);
+}
+
+uint64_t ring_refresh(struct ring_producer *producer)
+{
+    uint64_t depth = (uint64_t)producer->mask + 1;
+    uint64_t tail = load_acquire(&producer->control->tail);
+
+    if (unlikely(producer->head - tail > depth))
+        region_corrupt("ring tail", producer->head, tail);
+    producer->limit = tail + depth;
+    return producer->limit - producer->next;
+}
+
+void ring_ring_bell(struct ring_producer *producer)
+{
+    store_release(&producer->control->bell, load_relaxed(&producer->control->bell) + 1);
+    (void)syscall(SYS_futex, &producer->control->bell, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+bool ring_park(struct ring_consumer *consumer, bool near, uint64_t ns)
+{
+    const struct timespec limit = {.tv_nsec = (long)ns};
+    struct ring_control *control = consumer->control;
+    uint32_t bell = load_acquire(&control->bell);
+    bool slept = false;
+
+    atomic_store(&control->parked, (uint32_t)(near ? RING_PARKED_NEAR : RING_PARKED_FAR));
+    if (!ring_peek(consumer)) {
+        (void)syscall(SYS_futex, &control->bell, FUTEX_WAIT, bell, &limit, NULL, 0);
+        slept = true;
+    }
+    store_relaxed(&control->parked, (uint32_t)RING_AWAKE);
+    return slept;
+}
+
+bool ring_nap(uint64_t ns)
+{
+    const struct timespec nap = {.tv_nsec = (long)ns};
+
+    nanosleep(&nap, NULL);
+    return true;
+}
+
+int ring_positions(const struct region *region, struct ring_positions *positions)
+{
+    struct region_mismatch mismatch;
+    struct ring_producer producer;
+
+    int err = ring_producer_attach(&producer, region, &mismatch);
+    if (err < 0)
+        return err;
+    /* Of the same moment: a tail read again by now could be ahead of that head. */
+    uint64_t tail = producer.limit - producer.mask - 1;
+    *positions = (struct ring_positions){
+        .published = producer.head - producer.start,
+        .consumed = tail - producer.start,
+    };
+    return 0;
+}
