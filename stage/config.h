@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Configuration: one strict INI file, overridden by --set, completed by --fill.
+ *
+ * Every key is known by name, type, unit and range (config_table.c has the only list); an
+ * unknown section or key, a doubled key, a bad unit or a value out of range is an error of one line
+ * that says where it stands, what was expected and how to mend it. Every effective value keeps its
+ * origin.
+ *
+ * Values may carry units: bytes `4MiB`, times `10us`, rates `20k`, CPU lists `1,3-5`. Whatever is
+ * called _ns is nanoseconds here, _bytes bytes, whatever unit the file used.
+ *
+ * A struct config is plain data owned by the caller; nothing in it is shared. Not for the hot path.
+ */
+#ifndef TICKLINE_STAGE_CONFIG_H
+#define TICKLINE_STAGE_CONFIG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+enum {
+    CONFIG_WORKERS_MAX = 16,
+    CONFIG_ENDPOINTS_MAX = 64,
+    CONFIG_CPUS_MAX = 1024,
+    CONFIG_HANDLER_KEYS_MAX = 32,
+    CONFIG_TEXT_MAX = 4096,
+    CONFIG_ERROR_MAX = 512,
+    CONFIG_SIZES_MAX = 128,
+    CONFIG_KINDS_MAX = 256,
+};
+
+enum config_schema { SCHEMA_V1, SCHEMA_V2, SCHEMA_DATAGRAM };
+enum config_io { IO_AUTO, IO_URING, IO_PLAIN };
+enum config_dispatch { DISPATCH_FLOW, DISPATCH_KEY, DISPATCH_ROUND_ROBIN };
+enum config_wait { WAIT_AUTO, WAIT_SPIN, WAIT_YIELD, WAIT_PARK };
+enum config_wish { WISH_NO, WISH_WANT, WISH_NEED };
+enum config_timestamps { TIMESTAMPS_SOFTWARE, TIMESTAMPS_HARDWARE };
+enum config_pages { PAGES_4K, PAGES_WANT_2M, PAGES_NEED_2M };
+
+/* A list of CPUs in the order written (`1,3-5`); count 0 stands for `auto`. */
+struct config_cpus {
+    uint32_t count;
+    uint16_t cpu[CONFIG_CPUS_MAX];
+};
+
+/* One address to bind or to send to: numeric text without brackets; port in host order. */
+struct config_endpoint {
+    char address[64];
+    uint16_t port;
+};
+
+struct config {
+    struct {
+        char name[64];
+        enum config_schema schema;
+    } pipeline;
+    struct {
+        char source[16];     /* udp */
+        uint32_t bind_count; /* 0: auto (from the capture) */
+        struct config_endpoint bind[CONFIG_ENDPOINTS_MAX];
+        struct config_cpus cpu;
+        enum config_io io;
+        uint32_t recv_buffers; /* receive buffers (datagrams) rx holds */
+        uint32_t burst;        /* most datagrams taken in one turn */
+        uint64_t socket_bytes; /* SO_RCVBUF asked for */
+        char interface[16];    /* where groups are joined; any: as the routes say */
+        enum config_timestamps timestamps;
+    } rx;
+    struct {
+        uint32_t count;
+        char handler[16];
+        enum config_dispatch dispatch;
+        struct config_cpus cpu;
+        uint32_t burst;
+    } worker;
+    struct {
+        char sink[16];             /* udp */
+        struct config_endpoint to; /* port 0: auto (the lab's sink) */
+        struct config_cpus cpu;
+        enum config_io io;
+    } tx;
+    struct {
+        uint32_t depth;      /* slots, a power of two */
+        uint32_t slot_bytes; /* header included, a multiple of 64; 0: auto */
+        bool drop;           /* full = drop (datagrams) */
+    } ring;
+    struct {
+        bool stamps;
+        uint32_t sample; /* stamp 1 request in n */
+        uint64_t lane_bytes;
+        uint64_t keep_ns;          /* 0: all */
+        uint64_t max_bytes;        /* 0: no limit */
+        uint64_t snapshot_over_ns; /* 0: never */
+        uint32_t snapshots;        /* at most */
+    } trace;
+    struct {
+        struct config_cpus cpu;
+    } tracer;
+    struct {
+        enum config_pages pages;
+        int32_t numa; /* -1: auto */
+        enum config_wish lock;
+    } memory;
+    struct {
+        enum config_wait wait;
+        uint64_t park_after_ns; /* idle for so long before `auto` parks; 0: never */
+    } sched;
+    struct {
+        enum config_wish own_cpu; /* a CPU of its own for every stage; no: they share one */
+    } isolate;
+    struct {
+        uint64_t ready_timeout_ns;
+        uint64_t drain_timeout_ns;
+    } supervise;
+    struct {
+        bool veth;          /* network = veth: namespaces of its own */
+        char interface[16]; /* network = none: what the player sends on; any: nothing is played */
+        struct config_cpus cpu; /* one for player and sink, or one each in this order */
+    } lab;
+    struct {
+        char capture[CONFIG_TEXT_MAX]; /* `generated` or a path */
+        uint64_t requests;
+        double rate;                    /* requests a second */
+        char arrivals[16];              /* fixed | poisson | bursts | ramp | onoff */
+        uint64_t on_ns;                 /* onoff: a busy period */
+        uint32_t peak;                  /* onoff: rate in it, times the average */
+        char payload[CONFIG_SIZES_MAX]; /* bytes: 8 | 8-64 | exp:32 | 8:90,256:9 */
+        uint32_t flows;                 /* senders */
+        double flow_skew;               /* exponent of Zipf's law */
+        double errors;                  /* share of malformed requests, 0..1 */
+        char error_kinds[CONFIG_KINDS_MAX];
+        uint64_t seed;
+        char speed[16];  /* 1x, 10x, 0.5x, 20000pps, top */
+        uint64_t warmup; /* requests */
+    } replay;
+    struct {
+        uint32_t count;
+        struct {
+            char key[64];
+            char value[256];
+        } item[CONFIG_HANDLER_KEYS_MAX];
+    } handler; /* the section [handler.NAME] of worker.handler */
+    /* Canonical text and origin of every key in the order of the table, then of the handler's keys;
+     * freed by config_free. */
+    struct config_origin *origins;
+};
+
+/*
+ * Reads `path`, applies the `count` overrides in order, checks every value and the relations
+ * between them. An override is `section.key=value`; where `fill` is true it is
+ * `section.key=value@ORIGIN` and takes effect only on a key that is still auto. 0, or -errno with
+ * one line (no newline) in `error`: -EINVAL what is written is wrong, -ENOENT and other errors of
+ * open(2) the file cannot be read. Free with config_free after success; after an error nothing is
+ * left to free. One thread at a time.
+ */
+struct config_override {
+    const char *text;
+    bool fill;
+};
+int config_load(struct config *config, const char *path, const struct config_override *override,
+                size_t count, char error[CONFIG_ERROR_MAX]);
+
+/* The same from text that config_write has written; `name` is what errors call it. */
+int config_parse(struct config *config, const char *text, size_t length, const char *name,
+                 char error[CONFIG_ERROR_MAX]);
+
+void config_free(struct config *config);
+
+/* Effective values as INI text that config_parse reads back to the same values, origins as
+ * comments. 0 or -EIO. */
+int config_write(const struct config *config, FILE *out);
+
+/* `{"section.key": {"value": "4MiB", "number": 4194304, "origin": "…"}, …}`; `number` stands where
+ * the value is one, in bytes, nanoseconds or a second, and is absent for `auto`. 0, -ENOMEM or
+ * -EIO. */
+int config_write_json(const struct config *config, FILE *out);
+
+/* Every key there is: values, default, one sentence. 0 or -EIO. */
+int config_write_keys(FILE *out);
+
+/* Canonical text of `section.key`, or NULL where there is no such key. */
+const char *config_text(const struct config *config, const char *key);
+
+/* Value of a key of the handler's own section, or NULL. */
+const char *config_handler_get(const struct config *config, const char *key);
+
+/*
+ * For a handler's open(): 0 where its section has no keys but those of `words` (`time|size`), else
+ * -EINVAL with one line in `error`.
+ */
+int config_handler_known(const struct config *config, const char *words,
+                         char error[CONFIG_ERROR_MAX]);
+
+/* A time of the handler's own section in ns, `initial` (such as `20us`) where it is not given. 0, or
+ * -EINVAL with one line in `error` where it is no time from `min_ns` to `max_ns`. */
+int config_handler_time(const struct config *config, const char *key, const char *initial,
+                        uint64_t min_ns, uint64_t max_ns, uint64_t *ns,
+                        char error[CONFIG_ERROR_MAX]);
+
+/*
+ * For whoever finds out later that a value cannot be (a CPU that does not exist, an unknown
+ * handler): puts `ORIGIN: section.key = value: ` and the formatted rest into `error`. Returns
+ * -EINVAL.
+ */
+int config_blame(const struct config *config, const char *key, char error[CONFIG_ERROR_MAX],
+                 const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+#endif

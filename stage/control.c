@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "stage/control.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+union descriptor_buffer {
+    struct cmsghdr align;
+    char bytes[CMSG_SPACE(sizeof(int))];
+};
+
+int control_send(int socket, const struct control_message *message, int fd)
+{
+    union descriptor_buffer buffer = {.bytes = {0}};
+    struct iovec iov = {.iov_base = (void *)(uintptr_t)message, .iov_len = sizeof(*message)};
+    struct msghdr header = {.msg_iov = &iov, .msg_iovlen = 1};
+
+    if (fd >= 0) {
+        header.msg_control = buffer.bytes;
+        header.msg_controllen = sizeof(buffer.bytes);
+        struct cmsghdr *control = CMSG_FIRSTHDR(&header);
+        control->cmsg_level = SOL_SOCKET;
+        control->cmsg_type = SCM_RIGHTS;
+        control->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(control), &fd, sizeof(int));
+    }
+    while (sendmsg(socket, &header, MSG_NOSIGNAL) < 0) {
+        if (errno != EINTR)
+            return errno == EPIPE ? -ECONNRESET : -errno;
+    }
+    return 0;
+}
+
+int control_receive(int socket, struct control_message *message, int *fd, int wait)
+{
+    union descriptor_buffer buffer = {.bytes = {0}};
+    struct iovec iov = {.iov_base = message, .iov_len = sizeof(*message)};
+    struct msghdr header = {
+        .msg_iov = &iov,
+        .msg_iovlen = 1,
+        .msg_control = buffer.bytes,
+        .msg_controllen = sizeof(buffer.bytes),
+    };
+    ssize_t got;
+
+    *fd = -1;
+    do {
+        got = recvmsg(socket, &header, MSG_CMSG_CLOEXEC | (wait ? 0 : MSG_DONTWAIT));
+    } while (got < 0 && errno == EINTR);
+    if (got < 0)
+        return -errno;
+    struct cmsghdr *control = CMSG_FIRSTHDR(&header);
+    if (control && control->cmsg_level == SOL_SOCKET && control->cmsg_type == SCM_RIGHTS)
+        memcpy(fd, CMSG_DATA(control), sizeof(int));
+    if (got == 0)
+        return -ECONNRESET;
+    if (got != sizeof(*message) || (header.msg_flags & MSG_TRUNC))
+        return -EPROTO;
+    /* Text from another process ends where its field does. */
+    message->name[CONTROL_NAME_MAX - 1] = '\0';
+    message->asked[CONTROL_TEXT_MAX - 1] = '\0';
+    message->obtained[CONTROL_TEXT_MAX - 1] = '\0';
+    message->why[CONTROL_TEXT_MAX - 1] = '\0';
+    return 0;
+}

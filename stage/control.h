@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Control socket: one SOCK_SEQPACKET pair between the launcher and each stage.
+ *
+ * The launcher gives a stage its regions, and a successor the descriptors that its predecessor had
+ * deposited; a stage deposits each socket it opens (the launcher's store outlives it, as in
+ * systemd's descriptor store) and notes what it obtained of what was asked. The far end closed
+ * means that the other process is gone.
+ *
+ *   message: struct control_message, and one descriptor (SCM_RIGHTS) with GIVE and DEPOSIT
+ *
+ * Functions return 0 or -errno; -ECONNRESET: the far end is gone. Not for the hot path.
+ */
+#ifndef TICKLINE_STAGE_CONTROL_H
+#define TICKLINE_STAGE_CONTROL_H
+
+#include <stdint.h>
+
+enum control_type {
+    CONTROL_GIVE = 1, /* launcher → stage: descriptor `name` */
+    CONTROL_START,    /* launcher → stage: that was all; value: epoch */
+    CONTROL_DEPOSIT,  /* stage → launcher: keep descriptor `name` */
+    CONTROL_NOTE,     /* stage → launcher: asked, obtained and why for `name` */
+};
+
+enum { CONTROL_NAME_MAX = 48, CONTROL_TEXT_MAX = 128 };
+
+struct control_message {
+    uint32_t type;
+    uint32_t pad;
+    uint64_t value;
+    char name[CONTROL_NAME_MAX];
+    char asked[CONTROL_TEXT_MAX];
+    char obtained[CONTROL_TEXT_MAX];
+    char why[CONTROL_TEXT_MAX];
+};
+
+/* `fd` -1: none. */
+int control_send(int socket, const struct control_message *message, int fd);
+
+/* Waits where `wait` is set, else -EAGAIN. The received descriptor (or -1) belongs to the caller.
+ */
+int control_receive(int socket, struct control_message *message, int *fd, int wait);
+
+#endif

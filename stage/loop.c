@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The one run loop. Every moment is booked to a regime: the time from the end of one turn to the
+ * end of the next belongs to what that turn was, so the regimes add up to the whole without a
+ * second clock read a turn.
+ */
+#include "stage/stage.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum {
+    TICK_NS = 1000000,
+    GAP_NS = 1000,
+    ROTATION_TICKS = 1000,
+    ROTATION_RETRY_TICKS = 4,
+    MENDING_FIRST = 500,
+    MENDING_LATER = 10
+};
+
+struct loop {
+    struct stage *stage;
+    uint64_t booked;     /* tsc up to which all time is booked */
+    uint64_t turn_began; /* tsc, after the wait */
+    uint64_t idle_since;
+    uint64_t next_tick;
+    uint64_t tick_ticks;
+    uint64_t gap_ticks;
+    uint64_t park_ticks;         /* 0: never */
+    uint32_t rotation_countdown; /* ticks */
+    uint32_t mending_max;        /* tries in a row, now */
+    uint32_t mending;            /* tries so far to mend the rotation; 0: it is right */
+    uint32_t step_back_seen;
+    uint32_t random;
+    bool finished;
+};
+
+static void book(struct loop *loop, enum regime regime, uint64_t now)
+{
+    loop->stage->figures.regime_ticks[regime] += now - loop->booked;
+    loop->booked = now;
+}
+
+/* An idle turn has a known short length; what exceeds it was taken from us by somebody else. */
+static void book_gap(struct loop *loop, uint64_t ticks)
+{
+    struct cell_gaps *gaps = &loop->stage->figures.gaps;
+    uint64_t ns = clock_ns(&loop->stage->clock, ticks);
+
+    gaps->count++;
+    gaps->total_ticks += ticks;
+    if (ticks > gaps->max_ticks)
+        gaps->max_ticks = ticks;
+    gaps->bucket[cell_gap_bucket(ns)]++;
+}
+
+/* Turn order on a shared CPU: looked at by the source alone, when nothing of its own is on its way.
+ */
+static void tend_rotation(struct loop *loop)
+{
+    struct stage *stage = loop->stage;
+
+    if (!stage->ops->in_flight || stage->wait.rotation_count < 2)
+        return;
+    /*
+     * A source that held the CPU for longer than its slice would come back to another place in the queue than it
+     * left (EEVDF gives it a new deadline then); one that yields in time keeps its place.
+     */
+    book(loop, REGIME_HOUSEKEEPING, tsc_read());
+    wait_yield(stage->cell);
+    book(loop, REGIME_IDLE, tsc_read());
+    if (--loop->rotation_countdown)
+        return;
+    loop->rotation_countdown = 1;
+    if (stage->ops->in_flight(stage))
+        return;
+    int place = rotation_check(&stage->wait, stage->cells);
+    stage->figures.rotation_checked++;
+    stage->figures.rotation_wrong = place != 0;
+    /*
+     * As long as it takes at the start. Later a try costs a request more than a wrong turn does, and somebody
+     * else on our CPU may disturb the order faster than it is mended: a few a second.
+     */
+    loop->mending = place != 0 && loop->mending < loop->mending_max ? loop->mending + 1 : 0;
+    if (!loop->mending)
+        loop->mending_max = MENDING_LATER;
+    loop->rotation_countdown = loop->mending ? ROTATION_RETRY_TICKS : ROTATION_TICKS;
+    if (place != 0) {
+        stage->figures.rotation_mended++;
+        trace_event(&stage->trace, tsc_read(), POINT_rotation, (uint16_t)place, 0, 0);
+    }
+}
+
+static void tick(struct loop *loop, uint64_t now)
+{
+    struct stage *stage = loop->stage;
+
+    if (stage->ops->tick)
+        stage->ops->tick(stage, now);
+    if (stage->trace.lane.control)
+        trace_tend(&stage->trace);
+    tend_rotation(loop);
+    if (!stage_wanted(stage) && !stage->draining) {
+        stage->draining = true;
+        (void)cell_move(stage->cell, CELL_DRAINING, CELL_BY_STAGE);
+    }
+    stage->figures.heartbeat = now;
+    cell_publish(stage->cell, &stage->figures);
+    /* Jittered by a quarter, so that no two stages fall into step. */
+    loop->random = loop->random * 1664525u + 1013904223u;
+    uint64_t jitter = loop->tick_ticks / 2 * (loop->random >> 16) / 65536;
+    now = tsc_read();
+    loop->next_tick = now + loop->tick_ticks * 3 / 4 + jitter;
+    book(loop, REGIME_HOUSEKEEPING, now);
+}
+
+static void park(struct loop *loop)
+{
+    struct stage *stage = loop->stage;
+    uint64_t began = tsc_read();
+
+    if (!stage->ops->park(stage, WAIT_PARK_NS))
+        return;
+    stage->figures.parks++;
+    uint64_t slept_us = clock_ns(&stage->clock, tsc_read() - began) / 1000;
+    if (stage->ops->in_flight)
+        trace_event(&stage->trace, tsc_read(), POINT_parked,
+                    slept_us > UINT16_MAX ? UINT16_MAX : (uint16_t)slept_us, 0, 0);
+}
+
+/* Between two turns; the next one begins at loop->turn_began. */
+static void wait_turn(struct loop *loop, uint64_t now, bool idle)
+{
+    struct stage *stage = loop->stage;
+
+    loop->turn_began = now;
+
+    if (loop->park_ticks && idle && now - loop->idle_since > loop->park_ticks &&
+        !(stage->ops->in_flight && stage->ops->in_flight(stage))) {
+        park(loop);
+    } else if (stage->wait.kind == WAIT_BY_SPIN) {
+        if (idle)
+            wait_pause();
+        return;
+    } else if (stage->ops->in_flight && !stage->ops->in_flight(stage) && !loop->mending) {
+        return;
+    } else if (!rotation_obey(stage->cell, &loop->step_back_seen)) {
+        wait_yield(stage->cell);
+    }
+    loop->turn_began = tsc_read();
+    book(loop, REGIME_IDLE, loop->turn_began);
+}
+
+static void turn(struct loop *loop)
+{
+    struct stage *stage = loop->stage;
+    int moved = stage->ops->poll(stage);
+    uint64_t now = tsc_read();
+
+    stage->figures.turns++;
+    if (moved > 0) {
+        book(loop, REGIME_WORK, now);
+        loop->idle_since = now;
+    } else if (moved == 0) {
+        book(loop, REGIME_IDLE, now);
+        if (now - loop->turn_began > loop->gap_ticks)
+            book_gap(loop, now - loop->turn_began);
+        if (stage->draining && stage->ops->drained(stage))
+            loop->finished = true;
+    } else if (moved == -EAGAIN) {
+        book(loop, REGIME_BLOCKED, now);
+        loop->idle_since = now;
+    } else {
+        stage_error(stage, moved, "%s", strerror(-moved));
+        loop->finished = true;
+        return;
+    }
+    if (now >= loop->next_tick) {
+        tick(loop, now);
+        now = loop->booked;
+    }
+    wait_turn(loop, now, moved == 0);
+}
+
+void stage_loop(struct stage *stage)
+{
+    uint64_t now = tsc_read();
+    struct loop loop = {
+        .stage = stage,
+        .booked = now,
+        .turn_began = now,
+        .idle_since = now,
+        .next_tick = now,
+        .tick_ticks = clock_ticks(&stage->clock, TICK_NS),
+        .gap_ticks = clock_ticks(&stage->clock, GAP_NS),
+        .park_ticks = clock_ticks(&stage->clock, stage->wait.park_after_ns),
+        .rotation_countdown = 10,
+        .mending_max = MENDING_FIRST,
+        .step_back_seen = load_relaxed(&stage->cell->step_back),
+        .random = (uint32_t)now,
+    };
+
+    while (!loop.finished)
+        turn(&loop);
+    stage->figures.heartbeat = tsc_read();
+    book(&loop, REGIME_HOUSEKEEPING, stage->figures.heartbeat);
+    cell_publish(stage->cell, &stage->figures);
+}

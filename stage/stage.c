@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "stage/stage.h"
+
+#include "stage/control.h"
+#include "stage/cpu.h"
+#include "stage/log.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+struct stage_descriptor {
+    char name[CONTROL_NAME_MAX];
+    int fd;
+};
+
+static volatile sig_atomic_t told_to_end;
+
+static void on_signal(int number)
+{
+    (void)number;
+    told_to_end = 1;
+}
+
+int stage_error(struct stage *stage, int err, const char *format, ...)
+{
+    va_list arguments;
+
+    /* The first is the cause, what follows are its effects. */
+    if (stage->error[0])
+        return err;
+    va_start(arguments, format);
+    vsnprintf(stage->error, sizeof(stage->error), format, arguments);
+    va_end(arguments);
+    stage->error_code = err;
+    return err;
+}
+
+/* ---- start ---- */
+
+static const struct option options[] = {
+    {"name", required_argument, NULL, 'n'},
+    {"cell", required_argument, NULL, 'i'},
+    {"worker", required_argument, NULL, 'w'},
+    {"control", required_argument, NULL, 'c'},
+    {"cpu", required_argument, NULL, 'p'},
+    {"upstream-cpu", required_argument, NULL, 'u'},
+    {"wait", required_argument, NULL, 'k'},
+    {"park-after", required_argument, NULL, 'a'},
+    {"rotation", required_argument, NULL, 'r'},
+    {"hz", required_argument, NULL, 'z'},
+    {NULL, 0, NULL, 0},
+};
+
+static void parse_rotation(struct wait_plan *plan, const char *text)
+{
+    char *end;
+
+    for (; *text && plan->rotation_count < CELL_MAX; text = *end == ',' ? end + 1 : end) {
+        unsigned long cell = strtoul(text, &end, 10);
+        if (end == text || cell >= CELL_MAX)
+            return;
+        plan->rotation[plan->rotation_count++] = (uint8_t)cell;
+    }
+}
+
+/* Written by the launcher, not by a person; --control is what tells the two apart. */
+static int parse_arguments(struct stage *stage, int argc, char **argv)
+{
+    int option;
+
+    stage->control = -1;
+    opterr = 0;
+    while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        switch (option) {
+        case 'n':
+            strncpy(stage->name, optarg, sizeof(stage->name) - 1);
+            break;
+        case 'i':
+            stage->cell_index = (uint32_t)strtoul(optarg, NULL, 10);
+            break;
+        case 'w':
+            stage->worker = (uint32_t)strtoul(optarg, NULL, 10);
+            break;
+        case 'c':
+            stage->control = (int)strtol(optarg, NULL, 10);
+            break;
+        case 'p':
+            stage->cpu = (int)strtol(optarg, NULL, 10);
+            break;
+        case 'u':
+            stage->upstream_cpu = (int)strtol(optarg, NULL, 10);
+            break;
+        case 'k':
+            stage->wait.kind = strcmp(optarg, "spin") == 0    ? WAIT_BY_SPIN
+                               : strcmp(optarg, "yield") == 0 ? WAIT_BY_YIELD
+                                                              : WAIT_BY_PARK;
+            break;
+        case 'a':
+            stage->wait.park_after_ns = strtoull(optarg, NULL, 10);
+            break;
+        case 'r':
+            parse_rotation(&stage->wait, optarg);
+            break;
+        case 'z':
+            stage->clock = clock_from_hz(strtod(optarg, NULL));
+            break;
+        default:
+            return -EINVAL;
+        }
+    }
+    stage->upstream_near = stage->upstream_cpu == stage->cpu;
+    return stage->control >= 0 && stage->cell_index < CELL_MAX && stage->clock.hz > 0 ? 0 : -EINVAL;
+}
+
+static int receive_descriptors(struct stage *stage)
+{
+    struct control_message message;
+    int fd;
+
+    for (;;) {
+        int err = control_receive(stage->control, &message, &fd, 1);
+        if (err < 0)
+            return err;
+        if (message.type == CONTROL_START) {
+            stage->epoch = message.value;
+            return 0;
+        }
+        if (message.type != CONTROL_GIVE || fd < 0)
+            return -EPROTO;
+        struct stage_descriptor *grown =
+            realloc(stage->descriptors, (stage->descriptor_count + 1) * sizeof(*grown));
+        if (!grown)
+            return -ENOMEM;
+        stage->descriptors = grown;
+        memcpy(grown[stage->descriptor_count].name, message.name, CONTROL_NAME_MAX);
+        grown[stage->descriptor_count++].fd = fd;
+    }
+}
+
+int stage_descriptor(const struct stage *stage, const char *name)
+{
+    for (uint32_t i = 0; i < stage->descriptor_count; i++) {
+        if (strcmp(stage->descriptors[i].name, name) == 0)
+            return stage->descriptors[i].fd;
+    }
+    return -ENOENT;
+}
+
+static int attach(struct stage *stage, struct region *region, const char *name,
+                  const struct region_want *want)
+{
+    struct region_mismatch mismatch = {0};
+    int fd = stage_descriptor(stage, name);
+
+    if (fd < 0)
+        return stage_error(stage, fd, "the launcher gave no %s", name);
+    int err = region_attach(region, fd, want, true, &mismatch);
+    if (err == -EPROTO)
+        return stage_error(stage, err, "%s: %s: expected %#llx, found %#llx", name, mismatch.field,
+                           (unsigned long long)mismatch.expected,
+                           (unsigned long long)mismatch.found);
+    if (err < 0)
+        return stage_error(stage, err, "%s: %s", name, strerror(-err));
+    return 0;
+}
+
+static int attach_ring(struct stage *stage, struct region *region, const char *format,
+                       uint32_t number, char name[CONTROL_NAME_MAX])
+{
+    struct region_want want = ring_want(stage->epoch);
+
+    /* The formats are the two names of rings, "to_worker.%u" and "to_tx.%u". */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral"
+    snprintf(name, CONTROL_NAME_MAX, format, number);
+#pragma GCC diagnostic pop
+    return attach(stage, region, name, &want);
+}
+
+int stage_producer(struct stage *stage, struct ring_producer *producer, const char *format,
+                   uint32_t number)
+{
+    struct region region;
+    struct region_mismatch mismatch;
+    char name[CONTROL_NAME_MAX];
+
+    int err = attach_ring(stage, &region, format, number, name);
+    if (err < 0)
+        return err;
+    err = ring_producer_attach(producer, &region, &mismatch);
+    return err < 0 ? stage_error(stage, err, "%s: %s is out of range", name, mismatch.field) : 0;
+}
+
+int stage_consumer(struct stage *stage, struct ring_consumer *consumer, const char *format,
+                   uint32_t number)
+{
+    struct region region;
+    struct region_mismatch mismatch;
+    char name[CONTROL_NAME_MAX];
+
+    int err = attach_ring(stage, &region, format, number, name);
+    if (err < 0)
+        return err;
+    err = ring_consumer_attach(consumer, &region, &mismatch);
+    return err < 0 ? stage_error(stage, err, "%s: %s is out of range", name, mismatch.field) : 0;
+}
+
+int stage_deposit(struct stage *stage, const char *name, int fd)
+{
+    struct control_message message = {.type = CONTROL_DEPOSIT};
+
+    strncpy(message.name, name, sizeof(message.name) - 1);
+    return control_send(stage->control, &message, fd);
+}
+
+void stage_note(struct stage *stage, const char *name, const char *asked, const char *obtained,
+                const char *why)
+{
+    struct control_message message = {.type = CONTROL_NOTE};
+
+    strncpy(message.name, name, sizeof(message.name) - 1);
+    strncpy(message.asked, asked, sizeof(message.asked) - 1);
+    strncpy(message.obtained, obtained, sizeof(message.obtained) - 1);
+    strncpy(message.why, why, sizeof(message.why) - 1);
+    (void)control_send(stage->control, &message, -1);
+}
+
+static int load_config(struct stage *stage)
+{
+    struct stat st;
+    char error[CONFIG_ERROR_MAX];
+    int fd = stage_descriptor(stage, "config");
+
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return stage_error(stage, -ENOENT, "the launcher gave no configuration");
+    char *text = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    if (text == MAP_FAILED)
+        return stage_error(stage, -errno, "configuration: %s", strerror(errno));
+    int err = config_parse(&stage->config, text, (size_t)st.st_size, "config", error);
+    munmap(text, (size_t)st.st_size);
+    return err < 0 ? stage_error(stage, err, "%s", error) : 0;
+}
+
+static int open_trace(struct stage *stage)
+{
+    struct region_want want = arena_want(stage->epoch);
+    struct lane lane;
+
+    int err = attach(stage, &stage->arena, "arena", &want);
+    if (err < 0)
+        return err;
+    err = lane_find(&lane, &stage->arena, stage->name);
+    if (err == -ENOENT)
+        return 0; /* the tracer writes no lane */
+    if (err < 0)
+        return stage_error(stage, err, "the arena's directory is not valid");
+    uint32_t sample = stage->config.trace.stamps ? stage->config.trace.sample : 0;
+    trace_open(&stage->trace, &lane, sample, stage->generation, (uint32_t)stage->cpu);
+    return 0;
+}
+
+static void lock_memory(struct stage *stage)
+{
+    static const char *const asked[] = {"no", "want", "need"};
+
+    if (stage->config.memory.lock == WISH_NO)
+        return;
+    int err = mlockall(MCL_CURRENT | MCL_FUTURE) < 0 ? errno : 0;
+    stage_note(stage, "memory.lock", asked[stage->config.memory.lock], err ? "no" : "yes",
+               err ? strerror(err) : "");
+    if (err)
+        (void)munlockall();
+}
+
+static int start(struct stage *stage)
+{
+    struct region_want want;
+
+    int err = receive_descriptors(stage);
+    if (err < 0)
+        return stage_error(stage, err, "control socket: %s", strerror(-err));
+    want = cells_want(stage->epoch);
+    err = attach(stage, &stage->cells_region, "cells", &want);
+    if (err < 0)
+        return err;
+    stage->cells = cells_of(&stage->cells_region);
+    stage->cell = &stage->cells->cell[stage->cell_index];
+    stage->generation = load_acquire(&stage->cell->generation);
+    store_relaxed(&stage->cell->pid, (int32_t)getpid());
+    store_relaxed(&stage->cell->cpu, (int32_t)stage->cpu);
+    err = cell_move(stage->cell, CELL_OPENING, CELL_BY_STAGE);
+    if (err < 0)
+        return stage_error(stage, err, "state is %s, expected starting",
+                           cell_state_name(cell_state(stage->cell)));
+    err = cpu_pin(stage->cpu);
+    if (err < 0)
+        return stage_error(stage, err, "cannot pin to CPU %d: %s", stage->cpu, strerror(-err));
+    err = load_config(stage);
+    if (err == 0)
+        err = open_trace(stage);
+    if (err == 0)
+        err = stage->ops->open(stage);
+    if (err < 0)
+        return stage_error(stage, err, "open: %s", strerror(-err));
+    lock_memory(stage);
+    (void)cell_read(stage->cell, &stage->figures);
+    return 0;
+}
+
+/* ---- run ---- */
+
+bool stage_wanted(struct stage *stage)
+{
+    struct control_message message;
+    int fd;
+
+    if (told_to_end || load_acquire(&stage->cell->wanted) >= CELL_WANT_DRAIN)
+        return false;
+    /* Ten times a second: has the launcher died? */
+    if (stage->figures.heartbeat / (uint64_t)(stage->clock.hz / 10) ==
+        tsc_read() / (uint64_t)(stage->clock.hz / 10))
+        return true;
+    int err = control_receive(stage->control, &message, &fd, 0);
+    if (fd >= 0)
+        close(fd);
+    return err != -ECONNRESET;
+}
+
+bool stage_upstream_done(const struct stage *stage, uint32_t cell_index)
+{
+    enum cell_state state = cell_state(&stage->cells->cell[cell_index]);
+
+    return state == CELL_DONE || state == CELL_DEAD || state == CELL_FAILED;
+}
+
+static void await_run(struct stage *stage)
+{
+    const struct timespec nap = {.tv_nsec = 200000};
+
+    while (load_acquire(&stage->cell->wanted) == CELL_WANT_READY && stage_wanted(stage)) {
+        stage->figures.heartbeat = tsc_read();
+        nanosleep(&nap, NULL);
+    }
+}
+
+static void arm_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_signal};
+
+    sigaction(SIGTERM, &action, NULL);
+    /* A terminal's Ctrl-C goes to the whole group; the launcher decides what it means. */
+    signal(SIGINT, SIG_IGN);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+/* The exit statuses of the whole project: a mistake, a host that cannot, anything else. */
+static int exit_status(int err)
+{
+    switch (err) {
+    case -EINVAL:
+    case -EADDRINUSE:
+    case -EADDRNOTAVAIL:
+        return 2;
+    case -EPERM:
+    case -EACCES:
+    case -ENOSYS:
+    case -ENOMEM:
+    case -ENOSPC:
+        return 4;
+    default:
+        return 1;
+    }
+}
+
+static int fail(struct stage *stage, int err)
+{
+    log_line("%s", stage->error);
+    if (stage->cell) {
+        memcpy(stage->cell->error, stage->error, sizeof(stage->error));
+        (void)cell_move(stage->cell, CELL_FAILED, CELL_BY_STAGE);
+    }
+    return exit_status(err);
+}
+
+int stage_main(int argc, char **argv, const struct stage_ops *ops, void *self)
+{
+    struct stage *stage = calloc(1, sizeof(*stage));
+
+    if (!stage)
+        return 1;
+    stage->ops = ops;
+    stage->self = self;
+    if (parse_arguments(stage, argc, argv) < 0) {
+        fprintf(stderr,
+                "%s: a stage of the pipeline, not started by hand; try: tickline run CONFIG\n",
+                argv[0]);
+        free(stage);
+        return 2;
+    }
+    log_name(stage->name);
+    arm_signals();
+    /* Also where the launcher is killed: its control socket closes, and this does not wait for a
+     * tick. */
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    prctl(PR_SET_TIMERSLACK, 1UL);
+    int err = start(stage);
+    if (err == 0)
+        err = cell_move(stage->cell, CELL_READY, CELL_BY_STAGE);
+    if (err < 0)
+        return fail(stage, err);
+    await_run(stage);
+    (void)cell_move(stage->cell, CELL_RUNNING, CELL_BY_STAGE);
+    stage_loop(stage);
+    if (stage->trace.lane.control)
+        trace_close(&stage->trace);
+    ops->close(stage);
+    if (stage->error[0])
+        return fail(stage, stage->error_code);
+    return cell_move(stage->cell, CELL_DONE, CELL_BY_STAGE) < 0 ? 1 : 0;
+}
