@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "worker/schema.h"
+
+#include <endian.h>
+#include <string.h>
+
+static int reject(enum reason reason)
+{
+    return -1 - (int)reason;
+}
+
+/* ---- v1 ---- */
+
+enum { V1_ID_DIGITS = 8, V1_LENGTH_DIGITS = 4, V1_HEADER = 15, V1_LENGTH_AT = 10 };
+
+/* What stands at each place of the header: a separator or a digit. */
+static const char v1_form[V1_HEADER + 1] = "|########|####|";
+
+static int v1_header(const uint8_t *bytes, uint32_t length)
+{
+    for (uint32_t i = 0; i < V1_HEADER && i < length; i++) {
+        if (v1_form[i] == '|' && bytes[i] != '|')
+            return reject(REASON_bad_header);
+        if (v1_form[i] == '#' && (uint8_t)(bytes[i] - '0') > 9)
+            return reject(REASON_bad_digit);
+    }
+    return length < V1_HEADER ? reject(REASON_truncated) : 0;
+}
+
+static uint64_t decimal(const uint8_t *digits, int count)
+{
+    uint64_t value = 0;
+
+    for (int i = 0; i < count; i++)
+        value = value * 10 + (uint64_t)(digits[i] - '0');
+    return value;
+}
+
+static int v1_parse(const uint8_t *bytes, uint32_t length, struct message *message)
+{
+    if (length == 0)
+        return reject(REASON_empty);
+    int err = v1_header(bytes, length);
+    if (err < 0)
+        return err;
+    *message = (struct message){
+        .id = decimal(bytes + 1, V1_ID_DIGITS),
+        .payload = bytes + V1_HEADER,
+        .length = (uint32_t)decimal(bytes + V1_LENGTH_AT, V1_LENGTH_DIGITS),
+    };
+    return message->length > length - V1_HEADER ? reject(REASON_truncated) : 0;
+}
+
+static void put_decimal(uint8_t *out, int count, uint64_t value)
+{
+    for (int i = count - 1; i >= 0; i--) {
+        out[i] = (uint8_t)('0' + value % 10);
+        value /= 10;
+    }
+}
+
+static void v1_serialise(uint8_t *out, uint64_t id, uint32_t length)
+{
+    out[0] = out[9] = out[14] = '|';
+    put_decimal(out + 1, V1_ID_DIGITS, id);
+    put_decimal(out + V1_LENGTH_AT, V1_LENGTH_DIGITS, length);
+}
+
+/* ---- v2 ---- */
+
+enum { V2_HEADER = 12, V2_PAYLOAD_MAX = 65535 };
+
+static int v2_parse(const uint8_t *bytes, uint32_t length, struct message *message)
+{
+    uint64_t id;
+    uint32_t payload;
+
+    if (length == 0)
+        return reject(REASON_empty);
+    if (length < V2_HEADER)
+        return reject(REASON_truncated);
+    memcpy(&id, bytes, sizeof(id));
+    memcpy(&payload, bytes + sizeof(id), sizeof(payload));
+    payload = be32toh(payload);
+    if (payload > V2_PAYLOAD_MAX)
+        return reject(REASON_bad_length);
+    if (payload > length - V2_HEADER)
+        return reject(REASON_truncated);
+    *message = (struct message){.id = be64toh(id), .payload = bytes + V2_HEADER, .length = payload};
+    return 0;
+}
+
+static void v2_serialise(uint8_t *out, uint64_t id, uint32_t length)
+{
+    id = htobe64(id);
+    length = htobe32(length);
+    memcpy(out, &id, sizeof(id));
+    memcpy(out + sizeof(id), &length, sizeof(length));
+}
+
+/* ---- datagram ---- */
+
+static int datagram_parse(const uint8_t *bytes, uint32_t length, struct message *message)
+{
+    *message = (struct message){.payload = bytes, .length = length};
+    return 0;
+}
+
+static void datagram_serialise(uint8_t *out, uint64_t id, uint32_t length)
+{
+    (void)out;
+    (void)id;
+    (void)length;
+}
+
+static const struct schema schemas[] = {
+    [SCHEMA_V1] = {"v1", V1_HEADER, 9999, v1_parse, v1_serialise},
+    [SCHEMA_V2] = {"v2", V2_HEADER, V2_PAYLOAD_MAX, v2_parse, v2_serialise},
+    [SCHEMA_DATAGRAM] = {"datagram", 0, V2_PAYLOAD_MAX, datagram_parse, datagram_serialise},
+};
+
+const struct schema *schema_of(enum config_schema schema)
+{
+    return &schemas[schema];
+}

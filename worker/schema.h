@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Schemas: the form of a request and of its reply (the same form, the same id).
+ *
+ *   v1        |00000001|0008|abcdefgh    id 8 decimal digits, length 4, payload; 15 bytes of header
+ *   v2        id u64, length u32, both big-endian, payload; 12 bytes of header
+ *   datagram  payload alone
+ *
+ * parse() checks everything and says why not; the reasons are tried in the order of their list,
+ * byte by byte over the header. Input is hostile: it is counted by reason, never fatal.
+ */
+#ifndef TICKLINE_WORKER_SCHEMA_H
+#define TICKLINE_WORKER_SCHEMA_H
+
+#include "shm/points.h"
+#include "stage/config.h"
+
+#include <stdint.h>
+
+/* A parsed request; `payload` points into the caller's bytes. */
+struct message {
+    uint64_t id;
+    const uint8_t *payload;
+    uint32_t length;
+};
+
+struct schema {
+    const char *name;
+    uint32_t header_bytes;
+    uint32_t payload_max; /* longest payload whose length can be written */
+    /* 0, or -1 - reason */
+    int (*parse)(const uint8_t *bytes, uint32_t length, struct message *message);
+    /* Writes the header in front of a payload of `length` bytes that stands at out + header_bytes.
+     */
+    void (*serialise)(uint8_t *out, uint64_t id, uint32_t length);
+};
+
+#define SCHEMA_REASON(result) ((enum reason)(-1 - (result)))
+
+const struct schema *schema_of(enum config_schema schema);
+
+#endif
