@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tracer/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+static bool is_trace(const struct trace_file *file)
+{
+    return file->lane.entry->kind == LANE_TRACE;
+}
+
+static int write_all(int fd, struct iovec *iov, int count, uint64_t offset)
+{
+    while (count > 0) {
+        ssize_t done = pwritev(fd, iov, count, (off_t)offset);
+        if (done < 0 && errno == EINTR)
+            continue;
+        if (done <= 0)
+            return done < 0 ? -errno : -EIO;
+        offset += (uint64_t)done;
+        while (count > 0 && (size_t)done >= iov->iov_len) {
+            done -= (ssize_t)iov->iov_len;
+            iov++;
+            count--;
+        }
+        if (count > 0 && done > 0) {
+            iov->iov_base = (uint8_t *)iov->iov_base + done;
+            iov->iov_len -= (size_t)done;
+        }
+    }
+    return 0;
+}
+
+/* A file system may take the flag and refuse the write (or the other way round): buffered then. */
+static int write_direct(struct trace_file *file, struct iovec *iov, int count, uint64_t offset)
+{
+    struct iovec copy[2];
+
+    memcpy(copy, iov, (size_t)count * sizeof(*iov));
+    int err = write_all(file->fd, copy, count, offset);
+    if (err == -EINVAL && file->direct) {
+        file->direct = false;
+        int flags = fcntl(file->fd, F_GETFL);
+        if (flags < 0 || fcntl(file->fd, F_SETFL, flags & ~O_DIRECT) < 0)
+            return -errno;
+        err = write_all(file->fd, iov, count, offset);
+    }
+    return err;
+}
+
+static void fill_header(struct trace_file *file, uint64_t content_bytes, uint64_t packet_bytes)
+{
+    struct ctf_header *header = file->header;
+
+    header->magic = CTF_MAGIC;
+    memcpy(header->uuid, file->uuid.byte, sizeof(header->uuid));
+    header->content_bits = 8 * (CTF_HEADER_BYTES + content_bytes);
+    header->packet_bits = 8 * packet_bytes;
+}
+
+/* A packet without events: the one at the beginning, and one for discards after the last record. */
+static int write_empty(struct trace_file *file, uint64_t offset, uint64_t tsc, uint64_t sequence,
+                       uint64_t discarded)
+{
+    memset(file->header, 0, sizeof(*file->header));
+    fill_header(file, 0, CTF_HEADER_BYTES);
+    file->header->timestamp_begin = file->header->timestamp_end = tsc;
+    file->header->sequence = sequence;
+    file->header->discarded = discarded;
+    file->header->checksum = crc32c(NULL, 0);
+    struct iovec iov = {file->header, CTF_HEADER_BYTES};
+    return write_direct(file, &iov, 1, offset);
+}
+
+static uint64_t place(const struct trace_file *file, uint64_t number)
+{
+    number -= file->first;
+    return is_trace(file) ? CTF_HEADER_BYTES + number * file->lane.subbuffer_bytes
+                          : number * lane_payload_bytes(&file->lane);
+}
+
+/* What a predecessor has written says how far it had come: its memory may hold newer laps by now.
+ */
+static int continue_file(struct trace_file *file)
+{
+    const struct ctf_header *header = file->header;
+
+    if (!is_trace(file)) {
+        file->ragged = true;
+        return 0;
+    }
+    uint64_t at = place(file, file->written - 1);
+    ssize_t got = pread(file->fd, file->header, CTF_HEADER_BYTES, (off_t)at);
+    if (got < 0)
+        return -errno;
+    if (got != CTF_HEADER_BYTES || header->magic != CTF_MAGIC)
+        return -EPROTO;
+    file->bytes = at + ((header->content_bits / 8 + PAGE_BYTES - 1) & ~((uint64_t)PAGE_BYTES - 1));
+    file->discarded = header->discarded;
+    file->end = header->timestamp_end;
+    return 0;
+}
+
+static int create(struct trace_file *file, int folder, const char *name)
+{
+    const int flags = O_RDWR | O_CREAT | O_CLOEXEC;
+
+    file->direct = true;
+    file->header = aligned_alloc(PAGE_BYTES, sizeof(*file->header));
+    if (!file->header)
+        return -ENOMEM;
+    file->fd = openat(folder, name, flags | O_DIRECT, 0644);
+    if (file->fd < 0 && errno == EINVAL) {
+        file->direct = false;
+        file->fd = openat(folder, name, flags, 0644);
+    }
+    return file->fd < 0 ? -errno : 0;
+}
+
+int file_open(struct trace_file *file, int folder, const char *name, const struct lane *lane,
+              const struct ctf_uuid *uuid)
+{
+    *file = (struct trace_file){.lane = *lane, .uuid = *uuid};
+    file->written = load_relaxed(&lane->control->drained);
+    int err = create(file, folder, name);
+    if (err < 0)
+        return err;
+    file->bytes = place(file, file->written);
+    if (file->written > 0)
+        return continue_file(file);
+    return is_trace(file) ? write_empty(file, 0, tsc_read(), 0, 0) : 0;
+}
+
+int file_next(struct trace_file *file, int folder, const char *name)
+{
+    file->first = file->written;
+    file->ragged = false;
+    int err = create(file, folder, name);
+    if (err < 0)
+        return err;
+    file->bytes = place(file, file->written);
+    return is_trace(file) ? write_empty(file, 0, file->end, file->first, file->discarded) : 0;
+}
+
+static int drain_trace(struct trace_file *file, const struct lane_packet *packet)
+{
+    const uint8_t *payload = lane_payload(&file->lane, file->written);
+    struct ctf_header *header = file->header;
+    uint64_t content = packet->content_bytes;
+
+    /* Once more the first one: its owner may have been there before this tracer. */
+    bool first = file->written == file->first;
+    int err = first ? write_empty(file, 0, packet->begin, file->first, file->discarded) : 0;
+    if (err < 0)
+        return err;
+    memset(header, 0, offsetof(struct ctf_header, reserved));
+    fill_header(file, content, file->lane.subbuffer_bytes);
+    /* From the first record: a lane may lie open for long before anything is written into it. */
+    header->timestamp_begin = content ? *(const uint64_t *)(const void *)payload : packet->begin;
+    header->timestamp_end = packet->end;
+    header->sequence = file->written + 1;
+    header->discarded = packet->discarded;
+    header->cpu = packet->cpu;
+    header->generation = packet->generation;
+    header->request_high = packet->request_high;
+    header->checksum = crc32c(payload, content);
+    uint64_t whole = (content + PAGE_BYTES - 1) & ~((uint64_t)PAGE_BYTES - 1);
+    struct iovec iov[2] = {{header, CTF_HEADER_BYTES}, {(void *)(uintptr_t)payload, whole}};
+    err = write_direct(file, iov, 2, place(file, file->written));
+    if (err == 0) {
+        file->bytes = place(file, file->written) + CTF_HEADER_BYTES + whole;
+        file->discarded = packet->discarded;
+        file->end = packet->end;
+    }
+    return err;
+}
+
+static int drain_plain(struct trace_file *file, const struct lane_packet *packet)
+{
+    uint64_t content = packet->content_bytes;
+    uint64_t whole = (content + PAGE_BYTES - 1) & ~((uint64_t)PAGE_BYTES - 1);
+    uint8_t *payload = lane_payload(&file->lane, file->written);
+
+    if (file->ragged || content < lane_payload_bytes(&file->lane)) {
+        /* Nothing of an older lap may stand behind the last record. */
+        memset(payload + content, 0, whole - content);
+        file->ragged = true;
+    }
+    struct iovec iov = {payload, whole};
+    int err = write_direct(file, &iov, 1, place(file, file->written));
+    if (err == 0) {
+        file->bytes = place(file, file->written) + content;
+        file->end = tsc_read(); /* its records carry no ticks */
+    }
+    return err;
+}
+
+int file_drain(struct trace_file *file)
+{
+    struct lane_control *control = file->lane.control;
+
+    if (load_acquire(&control->sealed) == file->written)
+        return 0;
+    const struct lane_packet *packet = lane_packet(&file->lane, file->written);
+    if (packet->content_bytes > lane_payload_bytes(&file->lane))
+        region_corrupt("sub-buffer content", lane_payload_bytes(&file->lane),
+                       packet->content_bytes);
+    int err = is_trace(file) ? drain_trace(file, packet) : drain_plain(file, packet);
+    if (err < 0)
+        return err;
+    file->written++;
+    store_release(&control->drained, file->written);
+    return 1;
+}
+
+/* Last packet: padding beyond its last page is cut off, and its size must say so. */
+static int cut_last_packet(struct trace_file *file)
+{
+    if (file->written == file->first)
+        return 0;
+    uint64_t at = place(file, file->written - 1);
+    uint64_t bits = 8 * (file->bytes - at);
+    if (pwrite(file->fd, &bits, sizeof(bits),
+               (off_t)(at + offsetof(struct ctf_header, packet_bits))) != sizeof(bits))
+        return -errno;
+    return 0;
+}
+
+static int finish_trace(struct trace_file *file, bool last)
+{
+    uint64_t discarded = load_acquire(&file->lane.control->discarded);
+
+    int err = cut_last_packet(file);
+    if (err == 0 && last && discarded != file->discarded) {
+        err = write_empty(file, file->bytes, file->end, file->written + 1, discarded);
+        if (err == 0) {
+            file->bytes += CTF_HEADER_BYTES;
+            file->discarded = discarded;
+        }
+    }
+    return err;
+}
+
+/* Closes the gaps: numbers rise, a gap has none. So a second time changes nothing. */
+static int finish_plain(struct trace_file *file)
+{
+    struct ingress_record block[512];
+    uint64_t last = 0;
+    uint64_t to = 0;
+    ssize_t got = 1;
+
+    if (!file->ragged)
+        return 0;
+    for (uint64_t from = 0; from < file->bytes && got > 0; from += (uint64_t)got) {
+        got = pread(file->fd, block, sizeof(block), (off_t)from);
+        if (got < 0)
+            return -errno;
+        size_t kept = 0;
+        for (size_t i = 0; i < (size_t)got / sizeof(block[0]); i++) {
+            if (block[i].request > last) {
+                last = block[i].request;
+                block[kept++] = block[i];
+            }
+        }
+        struct iovec iov = {block, kept * sizeof(block[0])};
+        int err = kept ? write_all(file->fd, &iov, 1, to) : 0;
+        if (err < 0)
+            return err;
+        to += kept * sizeof(block[0]);
+    }
+    file->bytes = to;
+    return 0;
+}
+
+int file_finish(struct trace_file *file, bool last)
+{
+    /* What follows is short and unaligned. */
+    int flags = fcntl(file->fd, F_GETFL);
+    if (flags < 0 || fcntl(file->fd, F_SETFL, flags & ~O_DIRECT) < 0)
+        return -errno;
+    file->direct = false;
+    int err = is_trace(file) ? finish_trace(file, last) : finish_plain(file);
+    if (err == 0 && ftruncate(file->fd, (off_t)file->bytes) < 0)
+        err = -errno;
+    close(file->fd);
+    free(file->header);
+    return err;
+}
