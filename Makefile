@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+# build/ holds everything; `make BUILD=build-asan SANITIZE=address,undefined` builds beside it.
+
+VERSION  := 0.1
+ifeq ($(origin CC),default)
+CC       := gcc
+endif
+BUILD    ?= build
+SANITIZE ?=
+
+WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wvla -Werror
+SANITIZERS := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all)
+# gcc warns that it does not follow fences; what they order is tested by content.
+SANITIZERS += $(if $(filter thread,$(SANITIZE)),-Wno-tsan)
+CFLAGS   := -std=gnu11 -O2 -g -fno-omit-frame-pointer $(WARNINGS) $(SANITIZERS)
+CPPFLAGS := -D_GNU_SOURCE -I. -DTICKLINE_VERSION='"$(VERSION)"'
+LDFLAGS  := -Wl,--build-id $(SANITIZERS)
+
+SHM    := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard shm/*.c))
+STAGE  := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard stage/*.c))
+LAUNCH := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard launch/*.c))
+objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard $(1)/*.c))
+
+STAGE_LIBS := -linih -ljansson -luring -lnuma -lm -lpthread
+
+PROGRAMS := tickline rx worker tx tracer sink
+# One CUnit program each; what it tests beside shm/ and stage/ is named below.
+TESTS := $(patsubst tests/%.c,%,$(wildcard tests/test_*.c))
+
+all: $(PROGRAMS:%=$(BUILD)/%) $(BUILD)/flags.json
+
+$(BUILD)/rx: $(call objects,rx) $(STAGE) $(SHM)
+$(BUILD)/worker: $(call objects,worker) $(STAGE) $(SHM)
+$(BUILD)/tx: $(call objects,tx) $(STAGE) $(SHM)
+$(BUILD)/tracer: $(call objects,tracer) $(STAGE) $(SHM)
+$(BUILD)/tickline: $(LAUNCH) $(STAGE) $(SHM)
+$(BUILD)/tickline: LIBS := -lncursesw -ltinfo
+$(BUILD)/sink: $(call objects,harness) $(STAGE) $(SHM)
+$(PROGRAMS:%=$(BUILD)/%):
+	$(CC) $(LDFLAGS) -o $@ $^ $(STAGE_LIBS) $(LIBS)
+
+$(BUILD)/test_schema $(BUILD)/test_handler: $(filter-out %/main.o,$(call objects,worker))
+$(BUILD)/test_frame: $(filter-out %/main.o %/socket.o,$(call objects,rx) $(call objects,worker))
+$(BUILD)/test_tracer: $(filter-out %/main.o,$(call objects,tracer))
+$(BUILD)/test_config $(BUILD)/test_placement $(BUILD)/test_check: $(filter-out %/main.o %/watch.o,$(LAUNCH))
+$(BUILD)/test_latency: $(BUILD)/obj/launch/latency.o
+$(BUILD)/test_watch_page: $(BUILD)/obj/launch/watch_page.o $(BUILD)/obj/launch/view.o
+$(TESTS:%=$(BUILD)/%): $(BUILD)/%: $(BUILD)/obj/tests/%.o $(STAGE) $(SHM)
+	$(CC) $(LDFLAGS) -o $@ $^ $(STAGE_LIBS) -lcunit
+
+tests: $(TESTS:%=$(BUILD)/%)
+
+$(BUILD)/obj/%.o: %.c $(BUILD)/flags.json
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+# Rewritten only where the flags differ, so that a change of them rebuilds everything.
+FLAGS_JSON := {"cc": "$(shell $(CC) --version | head -n 1)", "cflags": "$(CFLAGS)", "version": "$(VERSION)"}
+$(BUILD)/flags.json: FORCE
+	@mkdir -p $(BUILD)
+	@echo '$(FLAGS_JSON)' | cmp -s - $@ || echo '$(FLAGS_JSON)' > $@
+
+asan:
+	$(MAKE) BUILD=build-asan SANITIZE=address,undefined all tests
+tsan:
+	$(MAKE) BUILD=build-tsan SANITIZE=thread tests
+
+# Programs and harness under lib/, `tickline` and a `tickline-TOOL` for each tool of the harness in
+# bin/. DESTDIR is put before all of it.
+PREFIX  ?= /usr/local
+DESTDIR ?=
+LIB     := $(DESTDIR)$(PREFIX)/lib/tickline
+BIN     := $(DESTDIR)$(PREFIX)/bin
+SHARE   := $(DESTDIR)$(PREFIX)/share
+TOOLS   := $(filter-out _%,$(patsubst harness/%.py,%,$(wildcard harness/*.py)))
+MAN     := $(wildcard man/*.1)
+COMPLETION := $(SHARE)/bash-completion/completions
+
+install: all
+	install -d $(LIB)/harness/ticklab $(BIN) $(SHARE)/tickline/configs $(SHARE)/man/man1 $(COMPLETION)
+	install -m 755 $(PROGRAMS:%=$(BUILD)/%) $(LIB)
+	install -m 644 $(BUILD)/flags.json $(LIB)
+	install -m 755 $(TOOLS:%=harness/%.py) $(LIB)/harness
+	install -m 644 harness/_venv.py $(LIB)/harness
+	install -m 644 harness/ticklab/*.py $(LIB)/harness/ticklab
+	install -m 644 configs/*.ini $(SHARE)/tickline/configs
+	install -m 644 $(MAN) $(SHARE)/man/man1
+	install -m 644 completion/tickline.bash $(COMPLETION)/tickline
+	ln -sfn ../lib/tickline/tickline $(BIN)/tickline
+	for tool in $(TOOLS); do ln -sfn ../lib/tickline/harness/$$tool.py $(BIN)/tickline-$$tool; \
+		ln -sfn tickline $(COMPLETION)/tickline-$$tool; done
+
+uninstall:
+	rm -rf $(LIB) $(SHARE)/tickline
+	rm -f $(BIN)/tickline $(TOOLS:%=$(BIN)/tickline-%) $(MAN:man/%=$(SHARE)/man/man1/%)
+	rm -f $(COMPLETION)/tickline $(TOOLS:%=$(COMPLETION)/tickline-%)
+
+lint:
+	tests/lint.sh
+
+clean:
+	rm -rf build build-asan build-tsan
+
+.PHONY: all tests install uninstall asan tsan lint clean FORCE
+.SECONDARY:
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "launch/counters.h"
+
+#include <arpa/inet.h>
+#include <linux/sock_diag.h>
+#include <string.h>
+#include <sys/socket.h>
+
+static json_t *number(uint64_t value)
+{
+    return json_integer((json_int_t)value);
+}
+
+/* ---- sockets ---- */
+
+static void address_text(int fd, char *out, size_t size)
+{
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+    } address = {0};
+    socklen_t length = sizeof(address);
+    char text[INET6_ADDRSTRLEN] = "?";
+
+    out[0] = '\0';
+    if (getsockname(fd, &address.any, &length) < 0)
+        return;
+    if (address.any.sa_family == AF_INET) {
+        inet_ntop(AF_INET, &address.v4.sin_addr, text, sizeof(text));
+        snprintf(out, size, "%s:%u", text, ntohs(address.v4.sin_port));
+    } else {
+        inet_ntop(AF_INET6, &address.v6.sin6_addr, text, sizeof(text));
+        snprintf(out, size, "[%s]:%u", text, ntohs(address.v6.sin6_port));
+    }
+}
+
+/* From the socket itself: a message that carries the count with each datagram would miss the last
+ * ones. */
+static uint64_t socket_drops(int fd)
+{
+    uint32_t info[SK_MEMINFO_VARS] = {0};
+    socklen_t length = sizeof(info);
+
+    return getsockopt(fd, SOL_SOCKET, SO_MEMINFO, info, &length) == 0 ? info[SK_MEMINFO_DROPS] : 0;
+}
+
+static bool is_rx_socket(const struct process_deposit *deposit)
+{
+    return strncmp(deposit->name, "rx.socket.", 10) == 0;
+}
+
+json_t *counters_sockets(const struct pipeline *pipeline)
+{
+    const struct process *rx = &pipeline->process[0];
+    json_t *sockets = json_array();
+
+    for (uint32_t i = 0; i < rx->stored; i++) {
+        int granted = 0;
+        socklen_t length = sizeof(granted);
+        char bind[80];
+        if (!is_rx_socket(&rx->store[i]))
+            continue;
+        address_text(rx->store[i].fd, bind, sizeof(bind));
+        getsockopt(rx->store[i].fd, SOL_SOCKET, SO_RCVBUF, &granted, &length);
+        json_array_append_new(sockets, json_pack("{s:s, s:I, s:i}", "bind", bind, "drops",
+                                                 (json_int_t)socket_drops(rx->store[i].fd),
+                                                 "rcvbuf", granted));
+    }
+    return sockets;
+}
+
+static uint64_t all_socket_drops(const struct pipeline *pipeline)
+{
+    const struct process *rx = &pipeline->process[0];
+    uint64_t sum = 0;
+
+    for (uint32_t i = 0; i < rx->stored; i++) {
+        if (is_rx_socket(&rx->store[i]))
+            sum += socket_drops(rx->store[i].fd);
+    }
+    return sum;
+}
+
+/* ---- rings and outcomes ---- */
+
+static json_t *ring_counts(const struct region *regions, uint32_t count)
+{
+    json_t *rings = json_array();
+
+    for (uint32_t i = 0; i < count; i++) {
+        struct ring_positions positions = {0};
+        (void)ring_positions(&regions[i], &positions);
+        json_array_append_new(rings,
+                              json_pack("{s:I, s:I}", "published", (json_int_t)positions.published,
+                                        "consumed", (json_int_t)positions.consumed));
+    }
+    return rings;
+}
+
+static uint64_t outcome_sum(const struct pipeline *pipeline, uint32_t outcome)
+{
+    uint64_t sum = 0;
+
+    for (uint32_t i = 0; i < pipeline->config->worker.count; i++)
+        sum += load_acquire(&pipeline->cells->outcome[i][outcome]);
+    return sum;
+}
+
+static json_t *outcomes(const struct pipeline *pipeline)
+{
+    json_t *rejected = json_object();
+
+    for (uint32_t i = 0; i < REASON_COUNT; i++)
+        json_object_set_new(rejected, reason_name[i],
+                            number(outcome_sum(pipeline, OUTCOME_REJECTED + i)));
+    return json_pack("{s:I, s:I, s:I, s:o}", "transmitted",
+                     (json_int_t)outcome_sum(pipeline, OUTCOME_TRANSMITTED), "filtered",
+                     (json_int_t)outcome_sum(pipeline, OUTCOME_FILTERED), "dropped_tx",
+                     (json_int_t)outcome_sum(pipeline, OUTCOME_DROPPED), "rejected", rejected);
+}
+
+static uint64_t dropped_sum(const struct pipeline *pipeline)
+{
+    uint64_t sum = 0;
+
+    for (uint32_t i = 0; i < pipeline->config->worker.count; i++)
+        sum += load_acquire(&pipeline->cells->dropped[i]);
+    return sum;
+}
+
+/* ---- stages ---- */
+
+static json_t *gap_histogram(const struct cell_gaps *gaps)
+{
+    json_t *histogram = json_array();
+
+    for (uint32_t i = 0; i < CELL_GAP_BUCKETS; i++) {
+        if (gaps->bucket[i])
+            json_array_append_new(histogram, json_pack("[I, I]", (json_int_t)cell_gap_low_ns(i),
+                                                       (json_int_t)gaps->bucket[i]));
+    }
+    return histogram;
+}
+
+static json_t *stage_counts(const struct cell *cell)
+{
+    struct cell_lazy lazy;
+
+    if (cell_read(cell, &lazy) < 0)
+        memset(&lazy, 0, sizeof(lazy));
+    json_t *regimes =
+        json_pack("{s:I, s:I, s:I, s:I}", "work", (json_int_t)lazy.regime_ticks[REGIME_WORK],
+                  "idle", (json_int_t)lazy.regime_ticks[REGIME_IDLE], "blocked",
+                  (json_int_t)lazy.regime_ticks[REGIME_BLOCKED], "housekeeping",
+                  (json_int_t)lazy.regime_ticks[REGIME_HOUSEKEEPING]);
+    json_t *gaps =
+        json_pack("{s:I, s:I, s:I, s:o}", "count", (json_int_t)lazy.gaps.count, "total_ticks",
+                  (json_int_t)lazy.gaps.total_ticks, "max_ticks", (json_int_t)lazy.gaps.max_ticks,
+                  "histogram", gap_histogram(&lazy.gaps));
+    return json_pack("{s:i, s:i, s:i, s:s, s:I, s:I, s:I, s:I, s:o, s:o}", "pid",
+                     (int)load_relaxed(&cell->pid), "cpu", (int)load_relaxed(&cell->cpu),
+                     "generation", (int)load_relaxed(&cell->generation), "state",
+                     cell_state_name(cell_state(cell)), "turns", (json_int_t)lazy.turns, "wakes",
+                     (json_int_t)lazy.wakes, "parks", (json_int_t)lazy.parks, "heartbeat",
+                     (json_int_t)lazy.heartbeat, "regimes_ticks", regimes, "gaps", gaps);
+}
+
+static json_t *rx_counts(const struct pipeline *pipeline)
+{
+    const struct cell *cell = &pipeline->cells->cell[CELL_RX];
+    struct cell_lazy lazy;
+    json_t *dropped = json_array();
+
+    if (cell_read(cell, &lazy) < 0)
+        memset(&lazy, 0, sizeof(lazy));
+    for (uint32_t i = 0; i < pipeline->config->worker.count; i++)
+        json_array_append_new(dropped, number(load_acquire(&pipeline->cells->dropped[i])));
+    return json_pack("{s:I, s:I, s:I, s:o}", "datagrams", (json_int_t)lazy.datagrams, "bytes",
+                     (json_int_t)lazy.bytes, "issued", (json_int_t)load_acquire(&cell->issued),
+                     "dropped", dropped);
+}
+
+/* ---- lanes ---- */
+
+static json_t *lane_counts(const struct pipeline *pipeline, uint64_t *discarded)
+{
+    json_t *lanes = json_object();
+    struct lane lane;
+
+    *discarded = 0;
+    for (uint32_t i = 0; lane_open(&lane, &pipeline->arena, i) == 0; i++) {
+        uint64_t lost = load_acquire(&lane.control->discarded);
+        uint64_t records = load_acquire(&lane.control->records);
+        *discarded += lost;
+        json_object_set_new(
+            lanes, lane.entry->name,
+            json_pack("{s:I, s:I}", "records", (json_int_t)records, "discarded", (json_int_t)lost));
+    }
+    return lanes;
+}
+
+json_t *counters_snapshot(const struct pipeline *pipeline)
+{
+    uint32_t workers = pipeline->config->worker.count;
+    struct clock_pair pair = clock_pair_read(&pipeline->clock);
+    json_t *stages = json_object();
+    uint64_t discarded;
+
+    for (uint32_t i = 0; i < pipeline->count; i++) {
+        const struct process *process = &pipeline->process[i];
+        json_object_set_new(stages, process->name,
+                            stage_counts(&pipeline->cells->cell[process->cell]));
+    }
+    return json_pack("{s:I, s:I, s:o, s:o, s:o, s:o, s:I, s:o, s:o, s:o}", "tsc",
+                     (json_int_t)pair.tsc, "realtime_ns", (json_int_t)pair.real_ns, "rx",
+                     rx_counts(pipeline), "to_worker", ring_counts(pipeline->to_worker, workers),
+                     "to_tx", ring_counts(pipeline->to_tx, workers), "outcomes", outcomes(pipeline),
+                     "repeated", (json_int_t)load_acquire(&pipeline->cells->cell[CELL_TX].repeated),
+                     "sockets", counters_sockets(pipeline), "stages", stages, "lanes",
+                     lane_counts(pipeline, &discarded));
+}
+
+json_t *counters_stats(const struct pipeline *pipeline)
+{
+    const struct cells *cells = pipeline->cells;
+    uint64_t issued = load_acquire(&cells->cell[CELL_RX].issued);
+    uint64_t completed = load_acquire(&cells->cell[CELL_TX].completed);
+    uint64_t dropped = dropped_sum(pipeline);
+    struct cell_lazy rx;
+    uint64_t discarded;
+
+    if (cell_read(&cells->cell[CELL_RX], &rx) < 0)
+        memset(&rx, 0, sizeof(rx));
+    json_decref(lane_counts(pipeline, &discarded));
+    uint64_t in_flight = issued - completed - dropped;
+    return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "event", "stats", "datagrams",
+                     (json_int_t)rx.datagrams, "received", (json_int_t)issued, "completed",
+                     (json_int_t)completed, "in_flight", (json_int_t)in_flight, "dropped",
+                     (json_int_t)dropped, "discarded", (json_int_t)discarded, "socket_drops",
+                     (json_int_t)all_socket_drops(pipeline));
+}
+
+json_t *counters_rotation(const struct pipeline *pipeline)
+{
+    const struct placement *placement = pipeline->placement;
+    struct cell_lazy rx;
+
+    for (uint32_t i = 0; i < placement->rotations; i++) {
+        const struct placement_rotation *rotation = &placement->rotation[i];
+        /* The source judges the order, so only its own CPU has one that is kept. */
+        if (rotation->stage[0] != 0)
+            continue;
+        json_t *order = json_array();
+        for (uint32_t k = 0; k < rotation->count; k++)
+            json_array_append_new(order, json_string(placement->stage[rotation->stage[k]].name));
+        if (cell_read(&pipeline->cells->cell[CELL_RX], &rx) < 0)
+            memset(&rx, 0, sizeof(rx));
+        return json_pack("{s:i, s:o, s:I, s:I, s:b}", "cpu", (int)rotation->cpu, "order", order,
+                         "checked", (json_int_t)rx.rotation_checked, "mended",
+                         (json_int_t)rx.rotation_mended, "right", !rx.rotation_wrong);
+    }
+    return NULL;
+}
+
+json_t *counters_clock(const struct pipeline *pipeline)
+{
+    return json_pack("{s:f, s:f, s:f, s:f, s:f, s:b, s:s}", "tsc_hz", pipeline->clock.hz,
+                     "error_ppm", pipeline->clock.error_ppm, "error_ns",
+                     (double)clock_pair_read(&pipeline->clock).width_ns / 2, "skew_ns",
+                     pipeline->skew_ns, "skew_error_ns", pipeline->skew_error_ns, "invariant",
+                     clock_invariant(), "source",
+#if defined(__x86_64__)
+                     "tsc"
+#else
+                     "cntvct"
+#endif
+    );
+}

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The pipeline as its launcher holds it: regions, processes, clock; and the steps of its life.
+ *
+ *   create → start (consumers first) → ready → run → … → drain (upstream first) → destroy
+ *
+ * The launcher reads no traffic. Errors are -errno with one line in `error`.
+ */
+#ifndef TICKLINE_LAUNCH_PIPELINE_H
+#define TICKLINE_LAUNCH_PIPELINE_H
+
+#include "launch/placement.h"
+#include "launch/process.h"
+#include "launch/runfile.h"
+#include "shm/cell.h"
+#include "shm/lane.h"
+#include "shm/ring.h"
+#include "stage/clock.h"
+#include "stage/config.h"
+
+#include <jansson.h>
+
+struct pipeline {
+    const struct config *config;
+    const struct placement *placement;
+    const struct runfile *runfile;
+    int run_folder; /* open run directory */
+    uint64_t epoch;
+
+    struct clock_pair first; /* taken when the launcher began */
+    struct clock clock;
+    double stamp_cost_ns;
+    double skew_ns;
+    double skew_error_ns;
+
+    struct region cells_region;
+    struct cells *cells;
+    struct region to_worker[CELL_WORKERS_MAX];
+    struct region to_tx[CELL_WORKERS_MAX];
+    struct region arena;
+    int config_fd;
+
+    /* In pipeline order: rx, worker0 …, tx, tracer. */
+    uint32_t count;
+    struct process process[CELL_MAX];
+    json_t *notes; /* what the stages obtained of what they asked */
+    char error[CONFIG_ERROR_MAX];
+};
+
+/* Calibrates the clock and makes every region. `pipeline` holds config, placement, runfile,
+ * run_folder. */
+int pipeline_create(struct pipeline *pipeline);
+
+/*
+ * Starts the processes in this order of names (NULL: consumers first), waits until all are READY
+ * and lets them run. On failure all are ended.
+ */
+int pipeline_start(struct pipeline *pipeline, const char *order);
+
+/* Looks after the processes: messages, deaths. 0, or -ECHILD where one has ended unasked (`error`).
+ */
+int pipeline_tend(struct pipeline *pipeline);
+
+/* Ends them in order, each within the configured time; -ETIMEDOUT where one had to be killed. */
+int pipeline_drain(struct pipeline *pipeline);
+
+/* Kills what still runs. */
+void pipeline_kill(struct pipeline *pipeline);
+
+void pipeline_destroy(struct pipeline *pipeline);
+
+/* Bytes of shared memory of the whole pipeline. */
+uint64_t pipeline_shm_bytes(const struct pipeline *pipeline);
+
+#endif

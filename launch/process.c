@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "launch/process.h"
+
+#include "stage/cpu.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { CHILD_CONTROL_FD = 3, ARGUMENTS_MAX = 32 };
+
+/* Programs stand beside this one. */
+static int program_path(const char *program, char *out, size_t size)
+{
+    ssize_t length = readlink("/proc/self/exe", out, size - 1);
+
+    if (length < 0)
+        return -errno;
+    out[length] = '\0';
+    char *slash = strrchr(out, '/');
+    size_t folder = slash ? (size_t)(slash - out) + 1 : 0;
+    return snprintf(out + folder, size - folder, "%s", program) < (int)(size - folder)
+               ? 0
+               : -ENAMETOOLONG;
+}
+
+_Noreturn static void become(const struct process *process, const char *path,
+                             char *const arguments[], int control, int log, pid_t launcher)
+{
+    char *argv[ARGUMENTS_MAX];
+    char fd_text[16];
+    int count = 0;
+
+    snprintf(fd_text, sizeof(fd_text), "%d", CHILD_CONTROL_FD);
+    argv[count++] = (char *)(uintptr_t)path;
+    argv[count++] = (char *)(uintptr_t) "--control";
+    argv[count++] = fd_text;
+    for (int i = 0; arguments[i] && count < ARGUMENTS_MAX - 1; i++)
+        argv[count++] = arguments[i];
+    argv[count] = NULL;
+
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != launcher)
+        _exit(1);
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    if (cpu_pin(process->cpu) < 0 || dup2(log, STDOUT_FILENO) < 0 || dup2(log, STDERR_FILENO) < 0)
+        _exit(126);
+    /* dup2 clears close-on-exec, but not where both are the same descriptor. */
+    if (control == CHILD_CONTROL_FD ? fcntl(control, F_SETFD, 0) < 0
+                                    : dup2(control, CHILD_CONTROL_FD) < 0)
+        _exit(126);
+    execv(path, argv);
+    _exit(127);
+}
+
+int process_spawn(struct process *process, char *const arguments[], int log)
+{
+    char path[512];
+    int pair[2];
+
+    int err = program_path(process->program, path, sizeof(path));
+    if (err < 0)
+        return err;
+    if (access(path, X_OK) < 0)
+        return -errno;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return -errno;
+    pid_t launcher = getpid();
+    pid_t pid = fork();
+    if (pid == 0)
+        become(process, path, arguments, pair[1], log, launcher);
+    close(pair[1]);
+    if (pid < 0) {
+        err = -errno;
+        close(pair[0]);
+        return err;
+    }
+    process->pid = pid;
+    process->control = pair[0];
+    process->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    return process->pidfd < 0 ? -errno : 0;
+}
+
+int process_give(struct process *process, const char *name, int fd)
+{
+    struct control_message message = {.type = CONTROL_GIVE};
+
+    snprintf(message.name, sizeof(message.name), "%s", name);
+    return control_send(process->control, &message, fd);
+}
+
+int process_start(struct process *process, uint64_t epoch)
+{
+    const struct control_message message = {.type = CONTROL_START, .value = epoch};
+
+    return control_send(process->control, &message, -1);
+}
+
+static void deposit(struct process *process, const char *name, int fd)
+{
+    if (process->stored == PROCESS_STORE_MAX) {
+        close(fd);
+        return;
+    }
+    struct process_deposit *place = &process->store[process->stored++];
+    snprintf(place->name, sizeof(place->name), "%s", name);
+    place->fd = fd;
+}
+
+void process_receive(struct process *process, json_t *notes)
+{
+    struct control_message message;
+    char key[80];
+    int fd;
+
+    while (process->control >= 0) {
+        int err = control_receive(process->control, &message, &fd, 0);
+        if (err == -EAGAIN)
+            return;
+        if (err < 0) {
+            close(process->control);
+            process->control = -1;
+            return;
+        }
+        if (message.type == CONTROL_DEPOSIT && fd >= 0) {
+            deposit(process, message.name, fd);
+            continue;
+        }
+        if (fd >= 0)
+            close(fd);
+        if (message.type != CONTROL_NOTE)
+            continue;
+        snprintf(key, sizeof(key), "%s %s", process->name, message.name);
+        json_object_set_new(notes, key,
+                            json_pack("{s:s, s:s, s:s}", "asked", message.asked, "obtained",
+                                      message.obtained, "why", message.why));
+    }
+}
+
+bool process_reap(struct process *process)
+{
+    siginfo_t info = {0};
+
+    if (process->pid == 0)
+        return true;
+    if (waitid(P_PID, (id_t)process->pid, &info, WEXITED | WNOHANG) < 0 || info.si_pid == 0)
+        return false;
+    process->status = info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status;
+    process->pid = 0;
+    close(process->pidfd);
+    process->pidfd = -1;
+    return true;
+}
+
+void process_ending(const struct process *process, char *out, size_t size)
+{
+    if (process->status > 128)
+        snprintf(out, size, "killed by signal %d (%s)", process->status - 128,
+                 strsignal(process->status - 128));
+    else
+        snprintf(out, size, "exit status %d", process->status);
+}
+
+void process_close(struct process *process)
+{
+    if (process->control >= 0)
+        close(process->control);
+    process->control = -1;
+    for (uint32_t i = 0; i < process->stored; i++)
+        close(process->store[i].fd);
+    process->stored = 0;
+}

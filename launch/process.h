@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A stage's process as the launcher holds it: its pidfd, its control socket, and the descriptors
+ * that it has left here for a successor and for the account (as in systemd's descriptor store).
+ */
+#ifndef TICKLINE_LAUNCH_PROCESS_H
+#define TICKLINE_LAUNCH_PROCESS_H
+
+#include "shm/cell.h"
+#include "stage/control.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+enum { PROCESS_STORE_MAX = 72 };
+
+struct process_deposit {
+    char name[CONTROL_NAME_MAX];
+    int fd;
+};
+
+struct process {
+    char name[16];
+    const char *program; /* rx, worker, tx, tracer */
+    uint32_t cell;
+    int cpu;
+    pid_t pid; /* 0: not started, or reaped */
+    int pidfd;
+    int control;
+    int status; /* of waitid, once reaped */
+    uint32_t stored;
+    struct process_deposit store[PROCESS_STORE_MAX];
+};
+
+/*
+ * Starts build/PROGRAM with the given arguments (NULL-terminated, without argv[0] and --control),
+ * pinned to its CPU before the first page of it is touched; stdout and stderr go to `log`. 0 or
+ * -errno.
+ */
+int process_spawn(struct process *process, char *const arguments[], int log);
+
+/* Gives it a descriptor by name; process_start says that this was all. */
+int process_give(struct process *process, const char *name, int fd);
+int process_start(struct process *process, uint64_t epoch);
+
+/* Takes what has arrived: deposits into the store, notes into `notes`. */
+void process_receive(struct process *process, json_t *notes);
+
+/* Reaps it where it has ended: true, and `status` is set. Never blocks. */
+bool process_reap(struct process *process);
+
+/* One phrase for how it ended: "exit status 1", "killed by signal 9". */
+void process_ending(const struct process *process, char *out, size_t size);
+
+void process_close(struct process *process);
+
+#endif
