@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the sink expects: the replies that the capture must produce, and how often each may come.
+ *
+ * The list (wire/expected.bin, an entry a request that must be answered) is derived from the
+ * capture by code that shares nothing with the pipeline, and so is what follows: the id is parsed
+ * from the reply here, the content judged by its hash. Not thread-safe. Nothing here allocates
+ * after check_load().
+ */
+#ifndef TICKLINE_HARNESS_SINK_CHECK_H
+#define TICKLINE_HARNESS_SINK_CHECK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum check_schema { CHECK_V1, CHECK_V2, CHECK_DATAGRAM };
+
+/* Stands in delivered.bin as a number: never renumber. */
+enum check_status {
+    CHECK_OK = 0,
+    CHECK_DUPLICATED = 1, /* the right content, more often than it was asked for */
+    CHECK_CORRUPTED = 2,  /* a known id with a content that no request of that id has */
+    CHECK_UNKNOWN = 3, /* no id, or one that nobody asked for; for `datagram` any wrong content */
+    CHECK_STATUSES = 4,
+};
+
+struct check_verdict {
+    uint64_t id; /* wire id of the request; 0 when unknown and not in the reply */
+    uint64_t hash;
+    enum check_status status;
+};
+
+struct check;
+
+/* Reads `path`. 0, or -errno; -EBADMSG: not a whole number of entries, -EFBIG: more than 2^31. */
+int check_load(struct check **check, const char *path, enum check_schema schema);
+void check_free(struct check *check);
+
+/* Entries read. */
+size_t check_count(const struct check *check);
+
+/* Forgets every reply seen. */
+void check_reset(struct check *check);
+
+/* Judges one reply and remembers it. `reply` may be NULL where length is 0. */
+struct check_verdict check_reply(struct check *check, const uint8_t *reply, size_t length);
+
+#endif

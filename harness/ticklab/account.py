@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where every datagram and every request went: two ledgers, and whether their lines add up.
+
+    datagrams:  sent      = received + dropped.wire + dropped.ip + dropped.socket
+    requests:   offered   = lost_with_datagrams + received
+                received  = rejected(by reason) + dropped.ring + lost.rx
+                            + in_flight.to_worker + processed
+                processed = filtered + in_flight.to_tx + dropped.tx + transmitted
+                transmitted + repeated = delivered + dropped.sink
+
+All of the measured phase. The two sides of a line come from different places (the player and the
+socket, ids on the wire and counters, both ends of a ring, tx and the sink), so that each can fail.
+"""
+
+from dataclasses import dataclass
+
+from ticklab.run import Run
+from ticklab.wire import Wire
+
+
+@dataclass(frozen=True)
+class Account:
+    """`ledgers`: the object `account` of summary.json; `unbalanced`: what lines fail, and how."""
+
+    ledgers: dict
+    unbalanced: list[str]
+
+
+def account_of(run: Run, wire: Wire) -> Account:
+    """The account of a run. With --serve it begins at `received` and ends at `transmitted`."""
+    at_wire, sink = run.manifest.get("wire") or {}, run.manifest.get("sink") or {}
+    datagrams = _datagrams(run, at_wire)
+    requests = _requests(run, wire, sink)
+    unbalanced = [
+        *_check("datagrams", datagrams, _DATAGRAMS),
+        *_check("requests", requests, _REQUESTS),
+        *_never(requests),
+    ]
+    if unbalanced and (discarded := run.measured("lanes", "ingress", "discarded")):
+        # What is known of received ids is then short by so many.
+        unbalanced = [
+            f"{line}; {discarded} records of ingress were discarded" for line in unbalanced
+        ]
+    return Account({"datagrams": datagrams, "requests": requests}, unbalanced)
+
+
+# Each line: the left side, the right side; a name alone on the left names the line.
+_DATAGRAMS = [(["sent"], ["received", "dropped.wire", "dropped.ip", "dropped.socket"])]
+_REQUESTS = [
+    (["offered"], ["lost_with_datagrams", "received"]),
+    (["received"], ["rejected", "dropped.ring", "lost.rx", "in_flight.to_worker", "processed"]),
+    (["processed"], ["filtered", "in_flight.to_tx", "dropped.tx", "transmitted"]),
+    (["transmitted", "repeated"], ["delivered", "dropped.sink"]),
+]
+
+
+def _datagrams(run: Run, at_wire: dict) -> dict:
+    dropped = {
+        "wire": at_wire.get("dropped_wire"),
+        "ip": at_wire.get("dropped_ip"),
+        "socket": run.measured("sockets", "*", "drops"),
+    }
+    return _known(
+        {
+            "sent": at_wire.get("sent"),
+            "received": run.measured("rx", "datagrams"),
+            "dropped": _known(dropped),
+        }
+    )
+
+
+def _requests(run: Run, wire: Wire, sink: dict) -> dict:
+    received, dropped_ring = run.measured("rx", "issued"), run.measured("rx", "dropped", "*")
+    to_worker, to_tx = (run.measured(ring, "*", "published") for ring in ("to_worker", "to_tx"))
+    reasons = run.counter("end", "outcomes", "rejected")
+    rejected = {reason: run.measured("outcomes", "rejected", reason) for reason in reasons}
+    repeated = run.measured("repeated")
+    offered, never_received = run.offered, wire.never_received
+    player = offered is not None and never_received is not None
+    lost = len(never_received) if player else None
+    if player and run.bounded and len(run.ingress) < received:
+        # The ids of the earlier ones are gone: what is missing can only be told by the counts.
+        lost = len(offered) - received
+    # A repeated reply is right, and known; the sink cannot tell it from a duplicated one.
+    duplicated = max(sink["duplicated"] - repeated, 0) if "duplicated" in sink else None
+    return _known(
+        {
+            "offered": len(offered) if player else None,
+            "lost_with_datagrams": lost,
+            "received": received,
+            "rejected": rejected,
+            "dropped": _known(
+                {
+                    "ring": dropped_ring,
+                    "tx": run.measured("outcomes", "dropped_tx"),
+                    "sink": sink.get("dropped_socket"),
+                }
+            ),
+            "lost": {"rx": received - dropped_ring - to_worker},
+            "in_flight": {ring: _in_flight(run, ring) for ring in ("to_worker", "to_tx")},
+            "processed": to_tx - sum(rejected.values()),
+            "filtered": run.measured("outcomes", "filtered"),
+            "transmitted": run.measured("outcomes", "transmitted"),
+            "repeated": repeated,
+            "delivered": sink.get("delivered"),
+            "duplicated": duplicated,
+            "corrupted": sink.get("corrupted"),
+            "unknown": sink.get("unknown"),
+        }
+    )
+
+
+def _in_flight(run: Run, ring: str) -> int:
+    return run.at_end(ring, "*", "published") - run.at_end(ring, "*", "consumed")
+
+
+def _known(figures: dict) -> dict:
+    return {name: figure for name, figure in figures.items() if figure is not None}
+
+
+def _figure(ledger: dict, path: str) -> int | None:
+    at = ledger
+    for key in path.split("."):
+        at = at.get(key)
+        if at is None:
+            return None
+    return sum(at.values()) if isinstance(at, dict) else at
+
+
+def _check(name: str, ledger: dict, lines: list) -> list[str]:
+    failing = []
+    for left, right in lines:
+        figures = {path: _figure(ledger, path) for path in (*left, *right)}
+        if None in figures.values():
+            continue
+        total, expected = (sum(figures[path] for path in side) for side in (left, right))
+        if total != expected:
+            said = [
+                " + ".join(f"{path} {figures[path]}" for path in side) for side in (left, right)
+            ]
+            failing.append(
+                f"{name}.{left[0]}: {said[0]} ≠ {said[1]} ({expected}); {total - expected:+d}"
+            )
+    return failing
+
+
+def _never(requests: dict) -> list[str]:
+    """What no loss excuses: replies sent twice, wrong ones, and ones nobody asked for."""
+    return [
+        f"requests.{what}: {requests[what]}: expected 0"
+        for what in ("duplicated", "corrupted", "unknown")
+        if requests.get(what)
+    ]

@@ -1,0 +1,457 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One run of the lab, from a configuration to a run directory.
+
+The lab makes the network, starts sink and pipeline in it, warms up, replays the capture, waits
+until nothing moves, drains, and writes down what happened. Nothing here is on the path of a
+request.
+
+The first Ctrl-C or SIGTERM stops the player; what is under way is drained and the run directory
+written as usual, marked interrupted. The second ends everything at once.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from errno import EDQUOT, ENOSPC
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ticklab import child, manifest, network, player, prepare
+from ticklab.child import LabError, Talker, no_room
+from ticklab.progress import Progress, say
+
+if TYPE_CHECKING:
+    from ticklab.capture import Prepared
+
+POLL_S = 0.02
+QUIET_S = 0.2  # without a datagram: nothing moves any more
+QUIET_LIMIT_S = 10.0
+WARMUP_LIMIT_S = 2.0  # a warm-up that would take longer is played faster
+ANSWER_S = 10.0  # for what a child does at once
+REPLIES_MAX_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line; see harness/lab.py."""
+
+    config: Path
+    overrides: tuple[str, ...]  # section.key=value
+    runs: Path
+    serve: bool
+    start_order: str | None = None  # names of the stages; None: consumers first
+
+
+class Interrupt:
+    """Remembers the first SIGINT or SIGTERM; the second ends the process and its children."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._take)
+
+    def _take(self, number: int, _frame: object) -> None:
+        if self.signal:
+            child.kill_all()
+            os._exit(128 + number)
+        self.signal = number
+
+    def __bool__(self) -> bool:
+        return self.signal != 0
+
+
+def main(options: Options) -> int:
+    """Runs the lab; the exit status."""
+    try:
+        lab = Lab(options)
+    except LabError as error:
+        return _tell(error)
+    except OSError as error:
+        return _tell(_of_file(error, options.runs))
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    interrupt = Interrupt()
+    try:
+        status = lab.run(interrupt)
+        if "failed" not in lab.facts:
+            status = _summary(lab.directory) or status
+    except OSError as error:
+        return _tell(_of_file(error, lab.directory))
+    print(f"run directory: {lab.directory}")
+    if interrupt and not options.serve:
+        return 128 + interrupt.signal
+    return status
+
+
+def _of_file(error: OSError, directory: Path) -> LabError:
+    """A file that cannot be read or written, in one line; `directory` where nobody named it."""
+    where = error.filename2 or error.filename or directory
+    if error.errno in (ENOSPC, EDQUOT):
+        return no_room(where, error)
+    return LabError(f"{where}: {error.strerror}", 1)
+
+
+def _summary(directory: Path) -> int:
+    """Derives the summary of a run and shows it; 1 where the account does not balance."""
+    from ticklab import ctf, run, summary, terminal
+
+    try:
+        made = summary.write(directory)
+    except (run.RunError, ctf.TraceError, OSError) as error:
+        return _tell(LabError(str(error)))
+    terminal.show_summary(made)
+    for line in made["unbalanced"]:
+        print(f"tickline: {directory}: the account does not balance: {line}", file=sys.stderr)
+    return 0 if made["balanced"] else 1
+
+
+def _tell(error: LabError) -> int:
+    """Shows an error unless the program that found it has done so."""
+    if str(error):
+        print(f"tickline: {str(error).removeprefix('tickline: ')}", file=sys.stderr)
+    return error.status
+
+
+class Lab:
+    """A run: what it needs is settled by the constructor, everything else happens in run()."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.config = prepare.effective(options.config, options.overrides)
+        self.cpus = prepare.lab_cpus(self.config)
+        if self.config.text("lab.network") == "veth" and os.geteuid() != 0:
+            child.become_root()
+        prepare.host_network(self.config, options.serve)
+        prepare.programs(options.serve)
+        self.prepared: Prepared = prepare.capture(self.config)
+        self.plan = self.prepared.plan
+        for warning in self.plan["warnings"]:
+            say(f"{self.plan['capture']}: {warning}")
+        self.speed = self.config.text("replay.speed")
+        self.pps = player.packet_rate(self.speed)
+        self.send_cost_ns = 0.0  # of the player, as the warm-up shows it
+        sink_address = network.sink_network(self._destinations())[2]
+        self.fills = prepare.fills(self.config, self.plan, str(sink_address), self.cpus)
+        preflight = prepare.preflight(options.config, options.overrides, self.fills)
+        self.config = prepare.effective(options.config, options.overrides, self.fills)
+        name = self.config.text("pipeline.name") or options.config.stem
+        self.directory = prepare.run_directory(options.runs, name)
+        self.facts: dict[str, Any] = {
+            "name": name,
+            "started": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+            "interrupted": False,
+            **manifest.host(),
+            **manifest.build(prepare.ROOT, prepare.BUILD),
+            "points": _points(),
+            "config": self.config.entries,
+            "preflight": preflight,
+            "capture": manifest.capture(self.plan),
+            "replay": {"serve": options.serve},
+        }
+
+    def run(self, interrupt: Interrupt) -> int:
+        """The whole run; its exit status. Whatever happens, manifest.json is written."""
+        self.interrupt = interrupt
+        status = 0
+        try:
+            with contextlib.ExitStack() as stack:
+                self._start(stack)
+                if self.options.serve:
+                    self._serve()
+                elif self._warm_up():
+                    self._measure()
+                status = self._finish()
+        except LabError as error:
+            self.facts["failed"] = str(error)
+            status = _tell(error)
+        self.facts["interrupted"] = bool(self.interrupt) and not self.options.serve
+        try:
+            manifest.write(self.directory, self.facts)
+        except OSError:
+            if "failed" not in self.facts:  # else the cause has been told
+                raise
+        return status
+
+    # ---- up --------------------------------------------------------------------------------------
+
+    def _start(self, stack: contextlib.ExitStack) -> None:
+        self.net = stack.enter_context(self._network())
+        if not self.options.serve:
+            self._write_wire()
+            self.sink = self._start_sink()
+            stack.callback(child.end, self.sink.child)
+        self.tickline = self._start_tickline()
+        stack.callback(child.end, self.tickline.child, patience=ANSWER_S)
+        timeout_s = self.config.number("supervise.ready_timeout") / 1e9 + ANSWER_S
+        ready = self.tickline.wait_for("ready", timeout_s)
+        for line in self.tickline.said():  # what killed runs have left behind
+            say(line.removeprefix("tickline: "))
+        if not self.options.serve:
+            self.sink.wait_for("ready", ANSWER_S)
+        self.facts["placement"] = {
+            "cpus": ready["cpus"],
+            "player": self.cpus[0],
+            "sink": self.cpus[1],
+            "rotation": ready.get("rotation"),
+        }
+        self.facts["obtained"] = ready.get("obtained")
+        self.facts["degraded"] = [*ready.get("degraded", []), *_less_than_asked(ready)]
+        self.facts["sockets"] = ready.get("sockets", [])
+        self.facts["shm_bytes"] = ready.get("shm_bytes")
+        for reason in self.facts["degraded"]:
+            say(f"degraded: {reason}")
+        os.sched_setaffinity(0, {self.cpus[0]})  # from here on only waiting, off the stages' CPUs
+        self.mark = self.end = self.net.snapshot()
+
+    def _network(self) -> network.Network | network.Host:
+        self.to_play = self.prepared.warmup, self.prepared.replay
+        if self.config.text("lab.network") == "veth":
+            return network.Network(self._destinations())
+        if not self.options.serve:
+            mac = network.mac_of(self.config.text("rx.interface"))
+            (self.directory / "replay").mkdir()
+            self.to_play = tuple(
+                player.readdress(pcap, mac, self.directory / "replay" / pcap.name)
+                for pcap in self.to_play
+            )
+        return network.Host(self.config.text("lab.interface"))
+
+    def _write_wire(self) -> None:
+        wire = self.directory / "wire"
+        self.prepared.offered_at(self.speed, 0).tofile(wire / "offered.bin")
+        shutil.copyfile(self.prepared.expected, wire / "expected.bin")
+
+    def _start_sink(self) -> Talker:
+        wire = self.directory / "wire"
+        command = [str(prepare.BUILD / "sink")]
+        command += ["--expected", str(wire / "expected.bin"), "--out", str(wire / "delivered.bin")]
+        command += ["--replies", str(wire / "replies.bin")]
+        command += ["--replies-max", str(REPLIES_MAX_BYTES), "--cpu", str(self.cpus[1])]
+        command += ["--listen", self.config.text("tx.to")]
+        command += ["--schema", self.config.text("pipeline.schema")]
+        log = self.directory / "log" / "sink.log"
+        return Talker("sink", command, log, namespace=self.net.client.pid)
+
+    def _start_tickline(self) -> Talker:
+        command = [str(prepare.BUILD / "tickline"), "run", str(self.options.config), "--json"]
+        command += prepare.flags(self.options.overrides, self.fills)
+        command += ["--run-dir", str(self.directory)]
+        if self.options.start_order:
+            command += ["--start-order", self.options.start_order]
+        log = self.directory / "log" / "tickline.log"
+        return Talker("tickline", command, log, namespace=self.net.pipeline.pid)
+
+    def _destinations(self) -> set[str]:
+        return {end["address"] for end in self.plan["endpoints"]}
+
+    # ---- traffic ---------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        """Says how to reach the pipeline, then waits for Ctrl-C."""
+        self._say_where()
+        while not self.interrupt:
+            self.tickline.check()
+            time.sleep(POLL_S)
+
+    def _say_where(self) -> None:
+        print(f"receiving at:       {self.config.text('rx.bind')}")
+        print(f"replies go to:      {self.config.text('tx.to')}")
+        if self.net.client.pid is None:
+            print(f"on the network of:  {self.facts['host']['name']} (lab.network = none)")
+            print("Ctrl-C ends it.", flush=True)
+            return
+        pace = player.scale(self.speed)
+        line = " ".join(player.arguments(self.prepared.replay, pace, self.pps))
+        enter = f"{self.net.client.enter} taskset -c {self.cpus[0]}"
+        print(f"client namespace:   {self.net.client.enter}")
+        print(f"pipeline namespace: {self.net.pipeline.enter}")
+        print(f"for example:        {enter} {line}")
+        print("Ctrl-C ends it.", flush=True)
+
+    def _warm_up(self) -> bool:
+        """Replays the beginning of the capture, then has everyone count from nought."""
+        warmup = self.plan["warmup"]
+        if warmup["datagrams"] and self.pps:
+            rate = max(self.pps, warmup["datagrams"] / WARMUP_LIMIT_S)
+            self._replay("warm-up", self.to_play[0], 1.0, warmup["datagrams"], pps=rate)
+        elif warmup["datagrams"]:
+            offered = self.prepared.offered_at()
+            span_ns = int(offered["planned_ns"][warmup["requests"] - 1])
+            self._calibrate(warmup["datagrams"], span_ns)
+        self._wait_quiet()
+        self.sink.ask("mark", "mark", ANSWER_S)
+        self.tickline.ask("mark", "mark", ANSWER_S)
+        self.mark = self.net.snapshot()
+        return not self.interrupt
+
+    def _calibrate(self, packets: int, span_ns: int) -> None:
+        """The warm-up itself, and what it shows of the player's cost of sending.
+
+        Played twice, for the cost depends on the pace (gaps below 1 us are not waited for); the
+        lesser counts, as the host may have interrupted either.
+        """
+        factor = player.scale(self.speed)
+        if factor is not None:
+            factor = max(factor, span_ns / 1e9 / WARMUP_LIMIT_S)
+        costs: list[float] = []
+        for _ in range(2):
+            pace = player.multiplier(factor, packets, span_ns, min(costs, default=0.0))
+            report = self._replay("warm-up", self.to_play[0], pace, packets, span_ns)
+            if self.interrupt:
+                return
+            costs.append(player.send_cost_ns(report, span_ns, pace))
+        self.send_cost_ns = min(costs)
+
+    def _measure(self) -> None:
+        packets = self.plan["offered"]["datagrams"]
+        span_ns = self.plan["duration_ns"]
+        factor = player.scale(self.speed)
+        pace = player.multiplier(factor, packets, span_ns, self.send_cost_ns)
+        begun_ns = time.time_ns()
+        report = self._replay("replay", self.to_play[1], pace, packets, span_ns, pps=self.pps)
+        offered = self.prepared.offered_at(self.speed, report.sent)
+        offered.tofile(self.directory / "wire" / "offered.bin")
+        self.facts["replay"] |= {
+            "player": "tcpreplay",
+            "speed": self.speed,
+            "planned": packets,
+            "requests": self.plan["offered"]["requests"],
+            "send_cost_ns": round(self.send_cost_ns),
+            "multiplier": None if self.pps else pace,
+            "begun_ns": begun_ns,
+            "ended_ns": time.time_ns(),
+            **asdict(report),
+        }
+        if report.failed:
+            say(f"tcpreplay could not send {report.failed:,} datagrams; see log/replay.log")
+
+    def _replay(
+        self,
+        label: str,
+        pcap: Path,
+        pace: float | None,
+        packets: int,
+        span_ns: int = 0,
+        *,
+        pps: float | None = None,
+    ) -> player.Report:
+        if pps:
+            span_ns = round(packets * 1e9 / pps)
+        with Progress(label, packets) as progress:
+
+            def watch(sent: int) -> bool:
+                progress.update(sent)
+                self.tickline.check()
+                self.sink.check()
+                return not self.interrupt
+
+            report = player.replay(
+                self.net,
+                pcap,
+                pace,
+                self.cpus[0],
+                packets=packets,
+                span_ns=span_ns,
+                log=self.directory / "log" / f"{label}.log",
+                watch=watch,
+                pps=pps,
+            )
+            progress.close(report.sent)
+        return report
+
+    def _wait_quiet(self) -> bool:
+        """Waits until nothing has moved in the pipeline for a while; False when that never came."""
+        begun = still_since = time.monotonic()
+        before: dict[str, Any] = {}
+        while time.monotonic() - begun < QUIET_LIMIT_S:
+            stats = self.tickline.ask("stats", "stats", ANSWER_S)
+            now = time.monotonic()
+            if stats["in_flight"] != 0 or stats != before:
+                before, still_since = stats, now
+            elif now - still_since >= QUIET_S:
+                return True
+            time.sleep(POLL_S)
+        say(f"the pipeline is not quiet after {QUIET_LIMIT_S:g} s")
+        return False
+
+    # ---- down ------------------------------------------------------------------------------------
+
+    def _finish(self) -> int:
+        """Drains and stops everyone, upstream first; the pipeline's exit status."""
+        self._wait_quiet()
+        self.end = self.net.snapshot()
+        timeout_s = self.config.number("supervise.drain_timeout") / 1e9 + ANSWER_S
+        status = int(self.tickline.ask("drain", "done", timeout_s)["exit"])
+        if not self.options.serve:
+            self.facts["sink"] = self.sink.ask("stop", "done", ANSWER_S)
+            status = self._left("sink") or status
+        self.facts["wire"] = self._wire_facts()
+        return self._left("tickline") or status
+
+    def _left(self, name: str) -> int:
+        """Waits for a child that has said its last word; its exit status."""
+        talker: Talker = getattr(self, name)
+        try:
+            status = child.shell_status(talker.child.wait(ANSWER_S))
+        except subprocess.TimeoutExpired:
+            raise LabError(f"{name}: does not end after it is done") from None
+        if status != 0 and talker.last_words():
+            print(talker.last_words(), file=sys.stderr)
+        return status
+
+    def _wire_facts(self) -> dict[str, Any]:
+        """Datagrams lost outside any socket in the measured phase, and the counters that say so."""
+        if self.config.text("lab.network") == "none":
+            return {"sent": self.facts["replay"].get("sent")}
+        lost = network.drops(self.mark, self.end, _socket_drops(self.directory))
+        return {
+            "sent": lost.sent,
+            "dropped_wire": lost.wire,
+            "dropped_ip": lost.ip,
+            "counters": network.growth(self.mark, self.end),
+        }
+
+
+def _socket_drops(directory: Path) -> int:
+    """What the pipeline's sockets dropped in the measured phase, from counters.json."""
+    try:
+        counters = json.loads((directory / "counters.json").read_text())
+    except FileNotFoundError:
+        raise LabError(f"{directory}: tickline left no counters.json") from None
+    return sum(
+        sign * sum(socket["drops"] for socket in counters.get(when, {}).get("sockets", []))
+        for when, sign in (("end", 1), ("mark", -1))
+    )
+
+
+def _less_than_asked(ready: dict[str, Any]) -> list[str]:
+    """Reasons why losses are to be expected: a receive buffer that the kernel did not grant."""
+    note = ready.get("obtained", {}).get("rx rx.socket_buffer")
+    if not note or int(note["obtained"]) >= int(note["asked"]):
+        return []
+    obtained, asked = (_binary(int(note[which])) for which in ("obtained", "asked"))
+    return [f"socket buffer {obtained} of {asked} asked"]
+
+
+def _binary(size: int) -> str:
+    """Bytes as a person says them: 416 KiB, 64 MiB."""
+    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if size >= unit:
+            return f"{size / unit:.4g} {name}"
+    return f"{size} B"
+
+
+def _points() -> list[dict[str, Any]]:
+    """The trace points of this build: they tell what the trace of its runs means."""
+    command = [str(prepare.BUILD / "tickline"), "points", "--json"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    if done.returncode != 0:
+        raise LabError("", done.returncode)
+    return json.loads(done.stdout)

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The reader of a run directory: its raw files as they were written, and nothing derived from them.
+
+    manifest.json  what was run, where and how         counters.json  what the stages counted
+    trace/         CTF, a stream a process             wire/*.bin     the four tables below
+
+Everything a run yields besides is computed from these, and can be computed again.
+"""
+
+import json
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from ticklab import ctf
+
+# A request of the measured phase each, in capture order; planned_ns from the first packet, 0 at top
+# speed.
+OFFERED = np.dtype([("id", "<u8"), ("planned_ns", "<i8")])
+# A request that must be answered each; XXH3 of its whole reply.
+EXPECTED = np.dtype([("id", "<u8"), ("reply_hash", "<u8")])
+# A received request each, in order of number, the warm-up's too; kernel_ns REALTIME, 0 if unknown.
+INGRESS = np.dtype(
+    [
+        ("request", "<u8"),
+        ("id", "<u8"),
+        ("kernel_ns", "<u8"),
+        ("datagram", "<u4"),
+        ("flow", "<u2"),
+        ("length", "<u2"),
+    ]
+)
+# A reply of the measured phase each, in order of arrival; kernel_ns is REALTIME.
+DELIVERED = np.dtype(
+    [
+        ("id", "<u8"),
+        ("kernel_ns", "<u8"),
+        ("reply_hash", "<u8"),
+        ("length", "<u4"),
+        ("status", "<u4"),
+    ]
+)
+STATUS_OK, STATUS_DUPLICATED, STATUS_CORRUPTED, STATUS_UNKNOWN = range(4)
+
+
+class RunError(Exception):
+    """A run directory that cannot be read; the message is one line naming the file."""
+
+
+class Run:
+    """One run directory.
+
+    `manifest` and `counters` are their files' contents. Tables are None where the run has none (a
+    run with --serve has no `offered` and no `delivered`). Raises RunError, from the constructor for
+    a directory that is no run, from a property for a file that is damaged.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        if not self.path.is_dir():
+            raise RunError(
+                f"{self.path}: not a run directory: expected a directory such as runs/NAME-TIME"
+            )
+        self.manifest = self._json("manifest.json")
+        self.counters = self._json("counters.json")
+        self._end = self.counter("end")
+        self._mark = self.counters.get("mark")
+
+    @property
+    def name(self) -> str:
+        return self.manifest.get("name") or self.path.resolve().name
+
+    def config(self, key: str, default: str = "") -> str:
+        """Effective value of `section.key` as text."""
+        return self.manifest.get("config", {}).get(key, {}).get("value", default)
+
+    @property
+    def serve(self) -> bool:
+        """Was it up for somebody else's client, with no player and no sink of the lab's?"""
+        return bool(self.manifest.get("replay", {}).get("serve"))
+
+    @property
+    def bounded(self) -> bool:
+        """Was only the end of trace and ingress kept (trace.keep, trace.max_bytes)?"""
+        return (
+            self.config("trace.keep", "all") != "all"
+            or self.config("trace.max_bytes", "none") != "none"
+        )
+
+    @property
+    def measured_from(self) -> int:
+        """Number of the first request of the measured phase."""
+        return self.counters.get("measured_from", 0)
+
+    @property
+    def tsc_hz(self) -> float:
+        return self.counter("tsc_hz")
+
+    def counter(self, *path: str | int):
+        """What stands at `path` in counters.json."""
+        return self._walk(self.counters, path, ())
+
+    def measured(self, *path: str | int) -> int:
+        """A counter's growth in the measured phase, `end` minus `mark`; "*" sums over many.
+
+        A run that was never marked is measured from its start.
+        """
+        count = self._sum(self._end, path, ("end",))
+        return count - self._sum(self._mark, path, ("mark",)) if self._mark is not None else count
+
+    def at_end(self, *path: str | int) -> int:
+        """A counter at the end of the run; "*" sums over many."""
+        return self._sum(self._end, path, ("end",))
+
+    def stages(self) -> dict[str, tuple[dict, dict | None]]:
+        """Each stage's figures at the end, and at the mark.
+
+        None for the mark where there is none, or where the process has been replaced since: a
+        successor counts from zero.
+        """
+        marks = (self._mark or {}).get("stages", {})
+        stages = {}
+        for name, end in self.counter("end", "stages").items():
+            mark = marks.get(name)
+            replaced = mark is None or mark["generation"] != end["generation"]
+            stages[name] = (end, None if replaced else mark)
+        return stages
+
+    @cached_property
+    def trace(self) -> ctf.Trace | None:
+        directory = self.path / "trace"
+        return ctf.Trace(directory) if (directory / "metadata").exists() else None
+
+    @cached_property
+    def offered(self) -> np.ndarray | None:
+        """OFFERED, shape (requests,)."""
+        return None if self.serve else self._table("offered", OFFERED)
+
+    @cached_property
+    def expected(self) -> np.ndarray | None:
+        """EXPECTED, shape (replies,)."""
+        return None if self.serve else self._table("expected", EXPECTED)
+
+    @cached_property
+    def ingress(self) -> np.ndarray | None:
+        """INGRESS of the measured phase, shape (requests,)."""
+        table = self._table("ingress", INGRESS)
+        return None if table is None else table[table["request"] >= self.measured_from]
+
+    @cached_property
+    def delivered(self) -> np.ndarray | None:
+        """DELIVERED, shape (replies,)."""
+        return None if self.serve else self._table("delivered", DELIVERED)
+
+    def _table(self, name: str, dtype: np.dtype) -> np.ndarray | None:
+        path = self.path / "wire" / f"{name}.bin"
+        if not path.exists():
+            return None
+        size = path.stat().st_size
+        if size % dtype.itemsize:
+            raise RunError(
+                f"{path}: {size} bytes: expected a multiple of {dtype.itemsize}; was it cut?"
+            )
+        return np.fromfile(path, dtype)
+
+    def _json(self, name: str) -> dict:
+        path = self.path / name
+        try:
+            content = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            raise RunError(
+                f"{self.path}: not a run directory, or an unfinished one: no {name}; "
+                "expected one such as runs/NAME-TIME"
+            ) from None
+        except ValueError as error:
+            raise RunError(f"{path}: not JSON: {error}") from None
+        if not isinstance(content, dict) or content.get("schema") != 1:
+            raise RunError(f"{path}: expected an object with schema 1")
+        return content
+
+    def _walk(self, at, path: tuple, walked: tuple):
+        for depth, key in enumerate(path):
+            try:
+                at = at[key]
+            except (KeyError, IndexError, TypeError):
+                missing = ".".join(map(str, walked + path[: depth + 1]))
+                raise RunError(f"{self.path / 'counters.json'}: {missing} is missing") from None
+        return at
+
+    def _sum(self, at, path: tuple, walked: tuple) -> int:
+        if "*" not in path:
+            return self._walk(at, path, walked)
+        star = path.index("*")
+        many = self._walk(at, path[:star], walked)
+        keys = many if isinstance(many, dict) else range(len(many))
+        return sum(
+            self._sum(many[key], path[star + 1 :], (*walked, *path[:star], key)) for key in keys
+        )
