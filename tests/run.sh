@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Installs what is missing, builds, runs every test; about four minutes on two CPUs.
+#
+#   tests/run.sh [--quick]      --quick: without the sanitizers' builds
+#
+# Everything runs, whatever fails; each runner prints its own end. The last lines say how each part
+# ended and how long it took. Exit status 1 where one failed.
+# shellcheck disable=SC2317 # the parts are called by name
+set -u
+cd "$(dirname "$(readlink -f "$0")")/.." || exit
+export PATH="$PATH:/usr/sbin:/sbin"
+
+quick=no
+case ${1-} in
+'') ;;
+--quick) quick=yes ;;
+-h | --help) sed -n '3,/^# shellcheck/{/^# shellcheck/!s/^# \{0,1\}//p}' "$0" && exit ;;
+*) echo "tests/run.sh: $1: expected --quick or nothing" >&2 && exit 2 ;;
+esac
+
+packages=(libcunit1-dev babeltrace2 tcpdump strace clang-format clang-tidy cppcheck shellcheck)
+report=()
+failed=0
+
+# part NAME COMMAND…: runs it, notes how it ended and how long it took.
+part() {
+    local name=$1 result=ok begin=$SECONDS
+    shift
+    printf '\n==== %s\n' "$name"
+    "$@" || { result="FAILED ($?)" && failed=1; }
+    report+=("$(printf '%5d s  %-24s %s' $((SECONDS - begin)) "$name" "$result")")
+}
+
+# programs BUILD NAME…: runs CUnit programs; all of them, whatever one says.
+programs() {
+    local build=$1 name bad=0
+    shift
+    for name in "$@"; do
+        printf '\n---- %s/%s\n' "$build" "$name"
+        timeout 300 "$build/$name" || { echo "$name: exit status $?" && bad=1; }
+    done
+    return "$bad"
+}
+
+mapfile -t cunit < <(find tests -maxdepth 1 -name 'test_*.c' -printf '%f\n' | sed 's/\.c$//' | sort)
+jobs=$(nproc)
+
+part setup harness/setup.sh requirements-dev.txt "${packages[@]}"
+part build make -s -j "$jobs" all tests
+part 'CUnit' programs build "${cunit[@]}"
+part lint make -s lint
+if [ $quick = no ]; then
+    part 'thread sanitizer, build' make -s -j "$jobs" tsan
+    export TICKLINE_TEST_THREADS=1
+    part 'thread sanitizer' programs build-tsan test_ring test_lane test_cell
+    unset TICKLINE_TEST_THREADS
+    part 'asan and ubsan, build' make -s -j "$jobs" asan
+    part 'asan and ubsan' programs build-asan "${cunit[@]}"
+fi
+python=python3
+[ ! -x .venv/bin/python ] || python=.venv/bin/python
+part pytest "$python" -m pytest tests
+
+printf '\n'
+printf '%s\n' "${report[@]}"
+printf '%5d s  in all\n' "$SECONDS"
+exit "$failed"

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Framing, reasons, wire ids, handlers and replies against examples written out by hand."""
+
+import pytest
+from xxhash import xxh3_64_intdigest
+
+from ticklab import generate, reference
+
+
+def reasons(schema: str, datagram: bytes) -> list[str | None]:
+    return [request.reason for request in reference.frame(schema, datagram)]
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        (b"abcdefgh", b"bcdefghi"),
+        (b"xyzXYZ", b"yzaYZA"),
+        (b"a1-|\0\xff Z", b"b1-|\0\xff A"),
+        (b"", b""),
+    ],
+)
+def test_rot1(payload, expected):
+    assert reference.rot1(payload) == expected
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        (b"0", b"FizzBuzz"),
+        (b"1", b"1"),
+        (b"3", b"Fizz"),
+        (b"5", b"Buzz"),
+        (b"15", b"FizzBuzz"),
+        (b"00000016", b"00000016"),
+        (b"00000018", b"Fizz"),
+        (b"999999999999999999", b"Fizz"),
+        (b"1" * 19, None),
+        (b"", None),
+        (b"-15", None),
+        (b"15 ", None),
+        (b"1_5", None),
+        (b"\xb1\xb5", None),
+        ("¹⁵".encode(), None),
+    ],
+)
+def test_fizzbuzz(payload, expected):
+    assert reference.fizzbuzz(payload) == expected
+
+
+def test_v1_reply_keeps_form_and_id():
+    (request,) = reference.frame("v1", b"|00000001|0008|abcdefgh")
+    assert (request.id, request.payload, request.reason) == (1, b"abcdefgh", None)
+    assert reference.reply("v1", "rot1", request) == b"|00000001|0008|bcdefghi"
+    (request,) = reference.frame("v1", b"|00000042|0002|15")
+    assert reference.reply("v1", "fizzbuzz", request) == b"|00000042|0008|FizzBuzz"
+
+
+def test_v2_reply_keeps_form_and_id():
+    datagram = bytes.fromhex("fedcba9876543210 00000002") + b"Az"
+    (request,) = reference.frame("v2", datagram)
+    assert (request.id, request.payload) == (0xFEDCBA9876543210, b"Az")
+    expected = bytes.fromhex("fedcba9876543210 00000002") + b"Ba"
+    assert reference.reply("v2", "rot1", request) == expected
+
+
+def test_datagram_is_one_request_whatever_it_holds():
+    for datagram in (b"", b"|00000001|0001|a|00000002|0001|b", bytes(9000)):
+        (request,) = reference.frame("datagram", datagram)
+        assert request == (xxh3_64_intdigest(datagram), datagram, datagram, None)
+    assert reference.reply("datagram", "rot1", reference.frame("datagram", b"ab")[0]) == b"bc"
+    assert reference.reply("datagram", "rot1", reference.frame("datagram", b"")[0]) == b""
+
+
+def test_wire_id_of_nothing_is_the_published_hash():
+    (request,) = reference.frame("v1", b"")
+    assert (request.id, request.reason) == (0x2D06800538D394C2, "empty")
+
+
+def test_several_requests_back_to_back():
+    datagram = b"|00000007|0000||00000008|0002|hi|00000008|0001|x"
+    assert [(r.id, r.payload) for r in reference.frame("v1", datagram)] == [
+        (7, b""),
+        (8, b"hi"),
+        (8, b"x"),
+    ]
+    datagram = bytes(7) + b"\7" + bytes(4) + bytes(7) + b"\x08\0\0\0\2hi"
+    assert [(r.id, r.payload) for r in reference.frame("v2", datagram)] == [(7, b""), (8, b"hi")]
+
+
+def test_what_follows_a_malformed_request_is_part_of_it():
+    good, bad = b"|00000001|0001|a", b"|00000002|000x|b|00000003|0001|c"
+    requests = reference.frame("v1", good + bad)
+    assert [r.reason for r in requests] == [None, "bad_digit"]
+    assert (requests[1].id, requests[1].raw) == (xxh3_64_intdigest(bad), bad)
+    requests = reference.frame("v2", bytes(12) + b"tail")
+    assert [(r.raw, r.reason) for r in requests] == [(bytes(12), None), (b"tail", "truncated")]
+
+
+@pytest.mark.parametrize(
+    ("datagram", "reason"),
+    [
+        (b"", "empty"),
+        (b"|", "truncated"),
+        (b"|0000", "truncated"),
+        (b"|00000001", "truncated"),
+        (b"|00000001|00", "truncated"),
+        (b"|00000001|0008|abcdefg", "truncated"),
+        (b"|00000001|9999|abcdefgh", "truncated"),
+        (b"x", "bad_header"),
+        (b"00000001|0008|abcdefgh", "bad_header"),
+        (b"|00000001:0008|abcdefgh", "bad_header"),
+        (b"|000000010008|abcdefgh", "bad_header"),
+        (b"|00000001|0008abcdefgh", "bad_header"),
+        (b"\r\n|00000001|0008|abcdefgh", "bad_header"),
+        (b"|0000001|0008|abcdefgh", "bad_digit"),
+        (b"|000x", "bad_digit"),
+        (b"|0000000\xb1|0008|abcdefgh", "bad_digit"),
+        (b"|-0000001|0008|abcdefgh", "bad_digit"),
+        (b"|00000001|   8|abcdefgh", "bad_digit"),
+        (b"|00000001|008|abcdefgh", "bad_digit"),
+        (b"|0000000x:0008|abcdefgh", "bad_digit"),  # the first violation decides
+        (b"|00000001:000x|abcdefgh", "bad_header"),
+    ],
+)
+def test_reasons_v1(datagram, reason):
+    assert reasons("v1", datagram) == [reason]
+
+
+@pytest.mark.parametrize(
+    ("datagram", "reason"),
+    [
+        (b"", "empty"),
+        (b"\0", "truncated"),
+        (b"\xff" * 11, "truncated"),
+        (bytes(8) + b"\0\0\0\1", "truncated"),
+        (bytes(8) + b"\0\0\xff\xff" + bytes(65534), "truncated"),
+        (bytes(8) + b"\0\1\0\0" + bytes(65536), "bad_length"),
+        (bytes(8) + b"\x80\0\0\1a", "bad_length"),
+        (b"\xff" * 12, "bad_length"),
+    ],
+)
+def test_reasons_v2(datagram, reason):
+    assert reasons("v2", datagram) == [reason]
+
+
+def test_longest_payloads_frame():
+    assert reasons("v1", b"|00000001|9999|" + bytes(9999)) == [None]
+    assert reasons("v2", bytes(8) + b"\0\0\xff\xff" + bytes(65535)) == [None]
+
+
+def test_slot_capacity():
+    (request,) = reference.frame("v1", b"|00000001|0001|3")
+    assert reference.reply("v1", "fizzbuzz", request, 19) == b"|00000001|0004|Fizz"
+    assert reference.reply("v1", "fizzbuzz", request, 18) == "reply_too_big"
+    assert reference.reply("v1", "fizzbuzz", request, 16) == "reply_too_big"
+    assert reference.reply("v1", "fizzbuzz", request, 15) == "oversized"
+    (request,) = reference.frame("v1", b"|00000001|0001|x")
+    assert reference.reply("v1", "fizzbuzz", request, 15) == "oversized"
+    assert reference.reply("v1", "fizzbuzz", request, 16) == "bad_payload"
+    (request,) = reference.frame("v1", b"|00000001|000x|3")
+    assert reference.reply("v1", "fizzbuzz", request, 4) == "bad_digit"
+
+
+# What each kind of malformed request must be refused for.
+V1_KINDS = {
+    "empty": "empty",
+    "one_bar": "truncated",
+    "cut_in_id": "truncated",
+    "cut_before_second_bar": "truncated",
+    "cut_in_length": "truncated",
+    "cut_before_third_bar": "truncated",
+    "no_payload": "truncated",
+    "payload_short": "truncated",
+    "length_plus_one": "truncated",
+    "length_largest": "truncated",
+    "no_first_bar": "bad_header",
+    "first_bar_blank": "bad_header",
+    "second_bar_colon": "bad_header",
+    "third_bar_colon": "bad_header",
+    "no_second_bar": "bad_header",
+    "newline_before": "bad_header",
+    "zeros": "bad_header",
+    "binary": "bad_header",
+    "id_9_digits": "bad_header",
+    "length_5_digits": "bad_header",
+    "id_7_digits": "bad_digit",
+    "id_letter": "bad_digit",
+    "id_negative": "bad_digit",
+    "id_blank": "bad_digit",
+    "id_high_bit": "bad_digit",
+    "length_letter": "bad_digit",
+    "length_negative": "bad_digit",
+    "length_blank": "bad_digit",
+    "length_3_digits": "bad_digit",
+}
+V2_KINDS = {
+    "empty": "empty",
+    "one_byte": "truncated",
+    "cut_in_id": "truncated",
+    "cut_late_in_id": "truncated",
+    "id_only": "truncated",
+    "cut_early_in_length": "truncated",
+    "cut_in_length": "truncated",
+    "cut_late_in_length": "truncated",
+    "no_payload": "truncated",
+    "payload_half": "truncated",
+    "payload_short": "truncated",
+    "length_plus_one": "truncated",
+    "length_with_header": "truncated",
+    "length_largest": "truncated",
+    "length_65536": "bad_length",
+    "length_bit_16": "bad_length",
+    "length_bit_24": "bad_length",
+    "length_bit_31": "bad_length",
+    "length_minus_one": "bad_length",
+    "length_int_max": "bad_length",
+    "length_text": "bad_length",
+    "length_blank": "bad_length",
+    "length_little_endian": "bad_length",
+    "ones": "bad_length",
+    "text": "bad_length",
+}
+GOOD = {
+    "v1": [b"|00000001|0008|abcdefgh", b"|12345678|0001|z", b"|00000256|0300|" + b"q" * 300],
+    "v2": [
+        bytes.fromhex("0000000000000001 00000008") + b"abcdefgh",
+        bytes.fromhex("0000000000000100 00000001") + b"\0",
+        bytes.fromhex("00000000000000ff 0000012c") + bytes(300),
+    ],
+}
+
+
+@pytest.mark.parametrize(("schema", "kinds"), [("v1", V1_KINDS), ("v2", V2_KINDS)])
+def test_every_kind_of_malformed_request(schema, kinds):
+    mutations = generate.mutations(schema, "rot1")
+    assert len(mutations) >= 20
+    for good in GOOD[schema]:
+        assert reasons(schema, good) == [None]
+        found = {name: reasons(schema, mutate(good)) for name, mutate in mutations.items()}
+        assert found == {name: [reason] for name, reason in kinds.items()}
+
+
+@pytest.mark.parametrize("schema", reference.SCHEMAS)
+def test_payloads_that_are_no_numbers(schema):
+    good = b"15" if schema == "datagram" else GOOD[schema][0]
+    mutations = generate.mutations(schema, "fizzbuzz")
+    kinds = {name: mutate for name, mutate in mutations.items() if name.startswith("number_")}
+    assert len(kinds) == 14
+    for name, mutate in kinds.items():
+        (request,) = reference.frame(schema, mutate(good))
+        assert reference.reply(schema, "fizzbuzz", request) == "bad_payload", name

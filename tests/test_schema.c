@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/unit.h"
+#include "worker/schema.h"
+
+#include <stdlib.h>
+
+#define BYTES(text) (const uint8_t *)(text), (uint32_t)(sizeof(text) - 1)
+
+/* ---- well-formed ---- */
+
+static void test_parsed(void)
+{
+    static const struct {
+        enum config_schema schema;
+        const char *bytes;
+        uint32_t length;
+        uint64_t id;
+        uint32_t at, payload;
+    } good[] = {
+        {SCHEMA_V1, "|00000001|0008|abcdefgh", 23, 1, 15, 8},
+        {SCHEMA_V1, "|00000000|0000|", 15, 0, 15, 0},
+        {SCHEMA_V1, "|99999999|0001|\0", 16, 99999999, 15, 1},
+        {SCHEMA_V1, "|00000042|0003|a|b", 18, 42, 15, 3},
+        {SCHEMA_V1, "|12345678|0002|abcdefgh", 23, 12345678, 15, 2}, /* framing gives no more */
+        {SCHEMA_V2, "\0\0\0\0\0\0\0\1\0\0\0\3abc", 15, 1, 12, 3},
+        {SCHEMA_V2, "\0\0\0\0\0\0\0\0\0\0\0\0", 12, 0, 12, 0},
+        {SCHEMA_V2, "\1\2\3\4\5\6\7\x8\0\0\0\1x", 13, 0x0102030405060708, 12, 1},
+        {SCHEMA_V2, "\xff\xff\xff\xff\xff\xff\xff\xff\0\0\0\1x", 13, UINT64_MAX, 12, 1},
+        {SCHEMA_DATAGRAM, "anything", 8, 0, 0, 8},
+        {SCHEMA_DATAGRAM, "", 0, 0, 0, 0},
+    };
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+        const uint8_t *bytes = (const uint8_t *)good[i].bytes;
+        struct message message = {0};
+        CU_ASSERT_EQUAL(schema_of(good[i].schema)->parse(bytes, good[i].length, &message), 0);
+        CU_ASSERT_EQUAL(message.id, good[i].id);
+        CU_ASSERT_PTR_EQUAL(message.payload, bytes + good[i].at);
+        CU_ASSERT_EQUAL(message.length, good[i].payload);
+    }
+}
+
+/* ---- malformed ---- */
+
+struct bad {
+    const uint8_t *bytes;
+    uint32_t length;
+    enum reason reason;
+};
+
+static void check_rejected(enum config_schema schema, const struct bad *bad, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct message message;
+        /* A copy that ends where the request does, so that a sanitizer sees a read beyond it. */
+        uint8_t *copy = malloc(bad[i].length + (bad[i].length == 0));
+        if (bad[i].length)
+            memcpy(copy, bad[i].bytes, bad[i].length);
+        int result = schema_of(schema)->parse(copy, bad[i].length, &message);
+        CU_ASSERT(result < 0);
+        CU_ASSERT_EQUAL(SCHEMA_REASON(result), bad[i].reason);
+        free(copy);
+    }
+}
+
+static void test_v1_rejected(void)
+{
+    static const struct bad bad[] = {
+        {BYTES(""), REASON_empty},
+        {BYTES("|"), REASON_truncated},
+        {BYTES("|0000000"), REASON_truncated},
+        {BYTES("|00000001"), REASON_truncated},
+        {BYTES("|00000001|"), REASON_truncated},
+        {BYTES("|00000001|0008"), REASON_truncated},
+        {BYTES("|00000001|0008|"), REASON_truncated},
+        {BYTES("|00000001|0008|abcdefg"), REASON_truncated},
+        {BYTES("|00000001|9999|abcdefgh"), REASON_truncated},
+        {BYTES("x"), REASON_bad_header},
+        {BYTES("\0"), REASON_bad_header},
+        {BYTES("00000001|0008|abcdefgh"), REASON_bad_header},
+        {BYTES("|000000010008|abcdefgh"), REASON_bad_header},
+        {BYTES("|00000001x0008|abcdefgh"), REASON_bad_header},
+        {BYTES("|00000001|0008abcdefgh"), REASON_bad_header},
+        {BYTES("|00000001|0008x"), REASON_bad_header},
+        {BYTES("|000000011|0008|abcdefgh"), REASON_bad_header},
+        {BYTES(" |00000001|0008|abcdefgh"), REASON_bad_header},
+        {BYTES("|0000000a|0008|abcdefgh"), REASON_bad_digit},
+        {BYTES("|-0000001|0008|abcdefgh"), REASON_bad_digit},
+        {BYTES("| 0000001|0008|abcdefgh"), REASON_bad_digit},
+        {BYTES("|0000001|0008|abcdefgh"), REASON_bad_digit}, /* the separator comes too early */
+        {BYTES("|00000001|000x|abcdefgh"), REASON_bad_digit},
+        {BYTES("|00000001|00:8|abcdefgh"), REASON_bad_digit}, /* the character after 9 */
+        {BYTES("|0000/001|0008|abcdefgh"), REASON_bad_digit}, /* the one before 0 */
+        {BYTES("|00000001|\xb1\xb2\xb3\xb4|"), REASON_bad_digit},
+        {BYTES("||"), REASON_bad_digit},
+        {BYTES("|x"), REASON_bad_digit},              /* wrong before short */
+        {BYTES("|0000000x-0008|"), REASON_bad_digit}, /* the first violation decides */
+        {BYTES("|00000001-000x|"), REASON_bad_header},
+    };
+    check_rejected(SCHEMA_V1, bad, sizeof(bad) / sizeof(bad[0]));
+}
+
+static void test_v2_rejected(void)
+{
+    static const struct bad bad[] = {
+        {BYTES(""), REASON_empty},
+        {BYTES("\0"), REASON_truncated},
+        {BYTES("\0\0\0\0\0\0\0\1"), REASON_truncated},
+        {BYTES("\0\0\0\0\0\0\0\1\0\0\0"), REASON_truncated},
+        {BYTES("\0\0\0\0\0\0\0\1\0\0\0\1"), REASON_truncated},
+        {BYTES("\0\0\0\0\0\0\0\1\0\0\0\3ab"), REASON_truncated},
+        {BYTES("\0\0\0\0\0\0\0\1\0\0\xff\xff"
+               "ab"),
+         REASON_truncated}, /* 65,535 is no bad length */
+        {BYTES("\0\0\0\0\0\0\0\1\0\1\0\0ab"), REASON_bad_length},
+        {BYTES("\0\0\0\0\0\0\0\1\3\0\0\0abc"), REASON_bad_length}, /* little-endian */
+        {BYTES("\0\0\0\0\0\0\0\1\xff\xff\xff\xff"), REASON_bad_length},
+    };
+    check_rejected(SCHEMA_V2, bad, sizeof(bad) / sizeof(bad[0]));
+}
+
+static void test_longest(void)
+{
+    static uint8_t bytes[12 + 65535] = {0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0xff, 0xff};
+    static uint8_t text[15 + 9999] = "|00000001|9999|";
+    struct message message;
+    CU_ASSERT_EQUAL(schema_of(SCHEMA_V2)->parse(bytes, sizeof(bytes), &message), 0);
+    CU_ASSERT_EQUAL(message.length, 65535);
+    CU_ASSERT_EQUAL(schema_of(SCHEMA_V1)->parse(text, sizeof(text), &message), 0);
+    CU_ASSERT_EQUAL(message.length, 9999);
+    int result = schema_of(SCHEMA_V1)->parse(text, sizeof(text) - 1, &message);
+    CU_ASSERT_EQUAL(SCHEMA_REASON(result), REASON_truncated);
+}
+
+/* ---- replies ---- */
+
+static void test_serialised(void)
+{
+    uint8_t out[32];
+    memset(out, '.', sizeof(out));
+    schema_of(SCHEMA_V1)->serialise(out, 42, 8);
+    CU_ASSERT(memcmp(out, "|00000042|0008|.", 16) == 0);
+    schema_of(SCHEMA_V1)->serialise(out, 99999999, 9999);
+    CU_ASSERT(memcmp(out, "|99999999|9999|.", 16) == 0);
+    schema_of(SCHEMA_V1)->serialise(out, 0, 0);
+    CU_ASSERT(memcmp(out, "|00000000|0000|.", 16) == 0);
+    memset(out, '.', sizeof(out));
+    schema_of(SCHEMA_V2)->serialise(out, 0x0102030405060708, 0xfffe);
+    CU_ASSERT(memcmp(out, "\1\2\3\4\5\6\7\x8\0\0\xff\xfe.", 13) == 0);
+    memset(out, '.', sizeof(out));
+    schema_of(SCHEMA_DATAGRAM)->serialise(out, 7, 7);
+    CU_ASSERT(memcmp(out, "....", 4) == 0);
+}
+
+static void test_facts(void)
+{
+    static const struct {
+        enum config_schema schema;
+        const char *name;
+        uint32_t header, longest;
+    } facts[] = {{SCHEMA_V1, "v1", 15, 9999},
+                 {SCHEMA_V2, "v2", 12, 65535},
+                 {SCHEMA_DATAGRAM, "datagram", 0, 65535}};
+    static const char *const reasons[] = {"empty",       "truncated",    "bad_header",
+                                          "bad_digit",   "bad_length",   "oversized",
+                                          "bad_payload", "reply_too_big"};
+    for (size_t i = 0; i < 3; i++) {
+        const struct schema *schema = schema_of(facts[i].schema);
+        CU_ASSERT_STRING_EQUAL(schema->name, facts[i].name);
+        CU_ASSERT_EQUAL(schema->header_bytes, facts[i].header);
+        CU_ASSERT_EQUAL(schema->payload_max, facts[i].longest);
+    }
+    CU_ASSERT_EQUAL_FATAL(REASON_COUNT, 8);
+    for (int i = 0; i < REASON_COUNT; i++)
+        CU_ASSERT_STRING_EQUAL(reason_name[i], reasons[i]);
+}
+
+int main(void)
+{
+    CU_TestInfo tests[] = {
+        {"parsed", test_parsed},
+        {"v1 rejected", test_v1_rejected},
+        {"v2 rejected", test_v2_rejected},
+        {"longest", test_longest},
+        {"serialised", test_serialised},
+        {"names and sizes", test_facts},
+        CU_TEST_INFO_NULL,
+    };
+    CU_SuiteInfo suites[] = {{.pName = "schema", .pTests = tests}, CU_SUITE_INFO_NULL};
+    return unit_run(suites);
+}
