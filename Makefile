@@ -50,6 +50,20 @@ $(TESTS:%=$(BUILD)/%): $(BUILD)/%: $(BUILD)/obj/tests/%.o $(STAGE) $(SHM)
 
 tests: $(TESTS:%=$(BUILD)/%)
 
+# Benchmarks: a program a file, but for what they share.
+BENCH_SHARED := bench
+BENCHES      := $(filter-out $(BENCH_SHARED),$(patsubst tests/bench/%.c,%,$(wildcard tests/bench/*.c)))
+BENCH_BASE   := $(BENCH_SHARED:%=$(BUILD)/obj/tests/bench/%.o) $(STAGE) $(SHM)
+
+$(BENCHES:%=$(BUILD)/bench/%): $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(BENCH_BASE)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^ $(STAGE_LIBS)
+
+benches: all $(BENCHES:%=$(BUILD)/bench/%)
+
+bench: benches
+	harness/bench.py
+
 $(BUILD)/obj/%.o: %.c $(BUILD)/flags.json
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
@@ -101,6 +115,6 @@ lint:
 clean:
 	rm -rf build build-asan build-tsan
 
-.PHONY: all tests install uninstall asan tsan lint clean FORCE
+.PHONY: all tests benches bench install uninstall asan tsan lint clean FORCE
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -35,7 +35,7 @@ struct bench {
 
 /* Whether the consumer waited for the producer or the other way round, which decides what a ring
  * costs. */
-enum bench_regime { REGIME_NONE, REGIME_KEEPS_UP, REGIME_LAGS };
+enum bench_regime { BENCH_NO_REGIME, BENCH_KEEPS_UP, BENCH_LAGS };
 
 struct bench_extra {
     const char *name; /* a static string */
@@ -82,6 +82,9 @@ void bench_spread(const struct bench *bench, struct bench_result *result, uint32
 /* Figure of `operations` that took `ticks` in all. */
 void bench_rate(const struct bench *bench, struct bench_result *result, uint64_t operations,
                 uint64_t ticks);
+
+/* The better of two ways to wait, in `result`; both stand in its extras. */
+void bench_better(struct bench_result *without_pause, const struct bench_result *with_pause);
 
 void bench_extra(struct bench_result *result, const char *name, double value);
 
