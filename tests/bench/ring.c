@@ -2,7 +2,8 @@
 /*
  * The ring through its real API: between two processes on two CPUs, and on one.
  *
- * rtt         a message there, one back, from the claim to the peek
+ * rtt         a message there, one back: the time from one round to the next, since a counter read
+ *             behind a polling loop may be executed before the loop has ended
  * throughput  as many as go: the producer publishes one by one or in bursts of 32, the consumer
  *             reads every word and commits per burst of what it found, as the stages do
  *
@@ -124,10 +125,11 @@ static struct shared *make(const struct shape *shape, enum wait wait, struct ben
 
 /* ---- round trip ---- */
 
-static int echo(void *argument)
+/* The way of waiting is a constant in each copy: a branch on it in the polling loop would be measured
+ * with it. */
+static inline __attribute__((always_inline)) int echo_by(struct shared *shared,
+                                                         const enum wait wait)
 {
-    struct shared *shared = argument;
-    const enum wait wait = shared->wait;
     const uint16_t payload = shared->shape->payload;
     struct region_mismatch mismatch;
     struct ring_consumer in;
@@ -148,8 +150,25 @@ static int echo(void *argument)
     return 0;
 }
 
-static int rtt(const struct bench *bench, const struct shape *shape, enum wait wait,
-               uint64_t rounds, struct bench_result *result)
+static int echo(void *argument)
+{
+    struct shared *shared = argument;
+
+    switch (shared->wait) {
+    case SPIN:
+        return echo_by(shared, SPIN);
+    case PAUSE:
+        return echo_by(shared, PAUSE);
+    case YIELD:
+    default:
+        return echo_by(shared, YIELD);
+    }
+}
+
+static inline __attribute__((always_inline)) int rtt(const struct bench *bench,
+                                                     const struct shape *shape,
+                                                     const enum wait wait, uint64_t rounds,
+                                                     struct bench_result *result)
 {
     uint8_t payload[256] = {1, 2, 3};
     uint32_t *samples = malloc(rounds * sizeof(*samples));
@@ -169,17 +188,18 @@ static int rtt(const struct bench *bench, const struct shape *shape, enum wait w
         err = ring_producer_attach(&out, &shared->there, &mismatch);
     if (err == 0)
         err = ring_consumer_attach(&in, &shared->back, &mismatch);
+    uint64_t last = tsc_read();
     for (uint64_t i = 0; err == 0 && i < shared->messages; i++) {
-        uint64_t began = tsc_read();
         fill(claim_waiting(&out, wait, &waits), i, payload, shape->payload);
         ring_publish(&out);
         const struct ring_slot *slot = peek_waiting(&in, wait);
-        uint64_t ended = tsc_read();
         sum += digest(slot);
         ring_next(&in);
         ring_commit(&in);
+        uint64_t now = tsc_read();
         if (i >= WARM_ROUNDS)
-            samples[i - WARM_ROUNDS] = bench_ticks32(ended - began);
+            samples[i - WARM_ROUNDS] = bench_ticks32(now - last);
+        last = now;
     }
     __asm__ volatile("" ::"r"(sum));
     int waited = bench_wait(child);
