@@ -1,0 +1,283 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tests/bench/rig.h"
+
+#include "stage/control.h"
+#include "stage/cpu.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { CONTROL_FD = 100, PATIENCE_MS = 10000, EPOCH = 0x7ac };
+
+static void nap_ms(long ms)
+{
+    const struct timespec nap = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+
+    nanosleep(&nap, NULL);
+}
+
+void rig_build_folder(char *path, size_t size)
+{
+    ssize_t length = readlink("/proc/self/exe", path, size - 1);
+
+    path[length > 0 ? length : 0] = '\0';
+    for (int up = 0; up < 2; up++) { /* …/build/bench/hop → …/build */
+        char *slash = strrchr(path, '/');
+        if (slash)
+            *slash = '\0';
+    }
+}
+
+/* ---- open ---- */
+
+static int write_config(struct rig *rig, const char *ini, struct bench_result *result)
+{
+    char error[CONFIG_ERROR_MAX];
+
+    int err = config_parse(&rig->config, ini, strlen(ini), "bench", error);
+    if (err < 0)
+        return bench_fail(result, err, "%s", error);
+    rig->config_fd = memfd_create("bench-config", MFD_CLOEXEC);
+    FILE *out = rig->config_fd < 0 ? NULL : fdopen(dup(rig->config_fd), "w");
+    err = out ? config_write(&rig->config, out) : -errno;
+    if (out)
+        fclose(out);
+    return err < 0 ? bench_fail(result, err, "configuration: %s", strerror(-err)) : 0;
+}
+
+static int make_regions(struct rig *rig, uint64_t lane_bytes)
+{
+    const struct region_place place = {.numa_node = -1};
+    const struct lane_plan plan[] = {
+        {"rx", LANE_TRACE, 0, lane_bytes},
+        {"worker0", LANE_TRACE, 0, lane_bytes},
+        {"tx", LANE_TRACE, 0, lane_bytes},
+        {"ingress", LANE_PLAIN, sizeof(struct ingress_record), lane_bytes / 2},
+    };
+    uint32_t slot = rig->config.ring.slot_bytes ? rig->config.ring.slot_bytes : 128;
+
+    int err = cells_create(&rig->cells_region, rig->epoch, &place);
+    if (err == 0)
+        err = ring_create(&rig->to_worker, "bench-to_worker", rig->config.ring.depth, slot, 0,
+                          rig->epoch, &place);
+    if (err == 0)
+        err = ring_create(&rig->to_tx, "bench-to_tx", rig->config.ring.depth, slot, 0, rig->epoch,
+                          &place);
+    if (err == 0)
+        err = arena_create(&rig->arena, NULL, plan, sizeof(plan) / sizeof(plan[0]), rig->epoch);
+    return err;
+}
+
+int rig_open(struct rig *rig, const struct bench *bench, const struct rig_plan *plan,
+             struct bench_result *result)
+{
+    *rig = (struct rig){.config_fd = -1, .run_folder = -1, .epoch = EPOCH, .hz = bench->clock.hz};
+    if (plan->run) {
+        rig->run_folder = open(plan->run, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+        if (rig->run_folder < 0)
+            return bench_fail(result, -errno, "%s: %s", plan->run, strerror(errno));
+        (void)mkdirat(rig->run_folder, "trace", 0755);
+        (void)mkdirat(rig->run_folder, "wire", 0755);
+    }
+    int err = write_config(rig, plan->ini, result);
+    if (err < 0)
+        return err;
+    err = make_regions(rig, plan->lane_bytes ? plan->lane_bytes : rig->config.trace.lane_bytes);
+    if (err < 0)
+        return bench_fail(result, err, "regions: %s", strerror(-err));
+    rig->cells = cells_of(&rig->cells_region);
+    result->page_bytes = (int)rig->to_worker.page_bytes;
+    return 0;
+}
+
+/* ---- start ---- */
+
+static _Noreturn void become(const struct rig_stage *stage, char *argv[], int control)
+{
+    char path[512];
+    int argc = 0;
+
+    /* dup2 clears close-on-exec. */
+    if (dup2(control, CONTROL_FD) < 0 || cpu_pin(stage->cpu) < 0)
+        _exit(126);
+    if (stage->ops) {
+        while (argv[argc])
+            argc++;
+        optind = 0; /* getopt has been through our own */
+        _exit(stage_main(argc, argv, stage->ops, stage->self));
+    }
+    rig_build_folder(path, sizeof(path));
+    strncat(path, "/", sizeof(path) - strlen(path) - 1);
+    strncat(path, stage->program, sizeof(path) - strlen(path) - 1);
+    execv(path, argv);
+    _exit(127);
+}
+
+static int give(struct rig *rig, int control)
+{
+    const struct {
+        const char *name;
+        int fd;
+    } gifts[] = {
+        {"cells", rig->cells_region.fd},    {"arena", rig->arena.fd},   {"config", rig->config_fd},
+        {"to_worker.0", rig->to_worker.fd}, {"to_tx.0", rig->to_tx.fd}, {"run", rig->run_folder},
+    };
+    const struct control_message start = {.type = CONTROL_START, .value = rig->epoch};
+
+    for (size_t i = 0; i < sizeof(gifts) / sizeof(gifts[0]); i++) {
+        struct control_message message = {.type = CONTROL_GIVE};
+        if (gifts[i].fd < 0)
+            continue;
+        snprintf(message.name, sizeof(message.name), "%s", gifts[i].name);
+        int err = control_send(control, &message, gifts[i].fd);
+        if (err < 0)
+            return err;
+    }
+    return control_send(control, &start, -1);
+}
+
+int rig_start(struct rig *rig, const struct rig_stage *stage, struct bench_result *result)
+{
+    struct rig_process *process = &rig->process[rig->count];
+    char number[6][32];
+    int pair[2];
+
+    snprintf(number[0], sizeof(number[0]), "%u", stage->cell);
+    snprintf(number[1], sizeof(number[1]), "%d", CONTROL_FD);
+    snprintf(number[2], sizeof(number[2]), "%d", stage->cpu);
+    snprintf(number[3], sizeof(number[3]), "%d", stage->upstream_cpu);
+    snprintf(number[4], sizeof(number[4]), "%llu", (unsigned long long)stage->park_after_ns);
+    snprintf(number[5], sizeof(number[5]), "%.6f", rig->hz);
+    const char *const argv[] = {
+        stage->name,
+        "--name",
+        stage->name,
+        "--cell",
+        number[0],
+        "--worker",
+        "0",
+        "--control",
+        number[1],
+        "--cpu",
+        number[2],
+        "--upstream-cpu",
+        number[3],
+        "--wait",
+        stage->wait,
+        "--park-after",
+        number[4],
+        "--rotation",
+        stage->rotation ? stage->rotation : "",
+        "--hz",
+        number[5],
+        NULL,
+    };
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+        return bench_fail(result, -errno, "socketpair: %s", strerror(errno));
+    process->cell = &rig->cells->cell[stage->cell];
+    snprintf(process->cell->name, sizeof(process->cell->name), "%s", stage->name);
+    store_release(&process->cell->generation, 1u);
+    (void)cell_move(process->cell, CELL_STARTING, CELL_BY_LAUNCHER);
+    fflush(NULL);
+    process->pid = fork();
+    if (process->pid == 0)
+        become(stage, (char **)(uintptr_t)argv, pair[1]);
+    close(pair[1]);
+    process->control = pair[0];
+    rig->count++;
+    int err = process->pid < 0 ? -errno : give(rig, process->control);
+    return err < 0 ? bench_fail(result, err, "%s: %s", stage->name, strerror(-err)) : 0;
+}
+
+/* ---- run ---- */
+
+/* Reads what a stage says (deposits, notes), so that its socket never fills. */
+static void hear(const struct rig_process *process)
+{
+    struct control_message message;
+    int fd;
+
+    while (control_receive(process->control, &message, &fd, 0) == 0) {
+        if (fd >= 0)
+            close(fd);
+    }
+}
+
+/* Whether its state got as far as `state` before patience ended. */
+static bool await(const struct rig_process *process, enum cell_state state)
+{
+    for (int ms = 0; ms < PATIENCE_MS && cell_state(process->cell) < state; ms++) {
+        hear(process);
+        if (waitpid(process->pid, NULL, WNOHANG | WNOWAIT) > 0 && cell_state(process->cell) < state)
+            return false;
+        nap_ms(1);
+    }
+    hear(process);
+    return cell_state(process->cell) >= state;
+}
+
+int rig_run(struct rig *rig, struct bench_result *result)
+{
+    for (uint32_t i = 0; i < rig->count; i++) {
+        const struct cell *cell = rig->process[i].cell;
+        if (!await(&rig->process[i], CELL_READY) || cell_state(cell) != CELL_READY)
+            return bench_fail(result, -EIO, "%s: not ready: %s", cell->name, cell->error);
+    }
+    for (uint32_t i = 0; i < rig->count; i++)
+        store_release(&rig->process[i].cell->wanted, (uint32_t)CELL_WANT_RUN);
+    return 0;
+}
+
+int rig_drain(struct rig *rig, struct bench_result *result)
+{
+    int first = 0;
+
+    /* Consumers were started first. */
+    for (uint32_t i = rig->count; i-- > 0;) {
+        struct rig_process *process = &rig->process[i];
+        store_release(&process->cell->wanted, (uint32_t)CELL_WANT_DRAIN);
+        if (!await(process, CELL_DONE) || cell_state(process->cell) != CELL_DONE) {
+            first = bench_fail(result, -EIO, "%s: did not end: %s", process->cell->name,
+                               process->cell->error);
+            break;
+        }
+        int err = bench_wait(process->pid);
+        process->pid = 0;
+        if (err < 0 && first == 0)
+            first = bench_fail(result, err, "%s failed", process->cell->name);
+    }
+    return first;
+}
+
+void rig_close(struct rig *rig)
+{
+    for (uint32_t i = 0; i < rig->count; i++) {
+        struct rig_process *process = &rig->process[i];
+        if (process->pid > 0) {
+            kill(process->pid, SIGKILL);
+            (void)bench_wait(process->pid);
+        }
+        close(process->control);
+    }
+    struct region *const regions[] = {&rig->cells_region, &rig->to_worker, &rig->to_tx,
+                                      &rig->arena};
+    for (size_t i = 0; i < sizeof(regions) / sizeof(regions[0]); i++) {
+        if (regions[i]->header)
+            region_close(regions[i]);
+    }
+    if (rig->config_fd >= 0)
+        close(rig->config_fd);
+    if (rig->run_folder >= 0)
+        close(rig->run_folder);
+}
