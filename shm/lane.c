@@ -213,7 +213,7 @@ static void seal_open(struct trace *trace)
         .end = trace->last,
     };
     seal(&trace->lane, number, &content);
-    trace->next = trace->end = NULL;
+    trace->next = trace->end = trace->unasked = NULL;
 }
 
 static bool open_next(struct trace *trace, uint32_t request_high)
@@ -236,6 +236,9 @@ static bool open_next(struct trace *trace, uint32_t request_high)
     trace->wides = 0;
     trace->next = lane_payload(&trace->lane, number);
     trace->end = trace->next + lane_payload_bytes(&trace->lane);
+    trace->unasked = trace->sample_factor || !trace->sample_limit
+                         ? NULL
+                         : trace->end - LANE_RECORD_BYTES + 1;
     /* An ingress record of an older lap must not look like the first of this one. */
     memset(trace->next, 0, trace->lane.entry->record_bytes);
     store_release(&control->opened, number + 1);

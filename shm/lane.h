@@ -164,7 +164,8 @@ void lane_seal_abandoned(const struct lane *lane, uint64_t now);
 struct trace {
     uint8_t *next; /* where the next record goes; == end: no sub-buffer is open, or it is full */
     uint8_t *end;
-    uint64_t last;          /* newest tsc written: a lane never runs backward */
+    uint8_t *unasked; /* a record that begins below needs no question; NULL where not all is stamped */
+    uint64_t last;    /* newest tsc written: a lane never runs backward */
     uint64_t sample_factor; /* request * factor < limit: stamp it */
     uint64_t sample_limit;
     uint32_t request_high;
@@ -224,14 +225,34 @@ static inline bool trace_room(struct trace *trace, uint32_t bytes, uint32_t requ
     return trace_switch(trace, bytes, request_high);
 }
 
+/* Where the record of a request goes, or NULL: it is not stamped, or discarded. One comparison
+ * answers for sampling and room together. */
+static inline struct lane_record *trace_place(struct trace *trace, uint64_t request)
+{
+    uint32_t high = (uint32_t)(request >> 32);
+
+    if (unlikely(trace->next >= trace->unasked || trace->request_high != high) &&
+        (!trace_wants(trace, request) || !trace_room(trace, LANE_RECORD_BYTES, high)))
+        return NULL;
+    struct lane_record *record = (struct lane_record *)(void *)trace->next;
+    trace->next += LANE_RECORD_BYTES;
+    return record;
+}
+
+static inline void trace_fill(struct lane_record *record, enum point point, uint16_t argument,
+                              uint64_t request)
+{
+    record->point = (uint16_t)point;
+    record->argument = argument;
+    record->request = (uint32_t)request;
+}
+
 static inline void trace_record(struct trace *trace, uint64_t tsc, enum point point,
                                 uint16_t argument, uint64_t request)
 {
     struct lane_record *record = (struct lane_record *)(void *)trace->next;
 
-    record->point = (uint16_t)point;
-    record->argument = argument;
-    record->request = (uint32_t)request;
+    trace_fill(record, point, argument, request);
     trace->last = tsc > trace->last ? tsc : trace->last;
     store_release(&record->tsc, trace->last);
     trace->next += LANE_RECORD_BYTES;
@@ -241,20 +262,29 @@ static inline void trace_record(struct trace *trace, uint64_t tsc, enum point po
 static inline void trace_stamp_at(struct trace *trace, uint64_t tsc, enum point point,
                                   uint16_t argument, uint64_t request)
 {
-    if (!trace_wants(trace, request))
+    struct lane_record *record = trace_place(trace, request);
+
+    if (!record)
         return;
-    if (trace_room(trace, LANE_RECORD_BYTES, (uint32_t)(request >> 32)))
-        trace_record(trace, tsc, point, argument, request);
+    trace_fill(record, point, argument, request);
+    trace->last = tsc > trace->last ? tsc : trace->last;
+    store_release(&record->tsc, trace->last);
 }
 
-/* Stamps a point now: one bare time-stamp read and one record. */
+/*
+ * Stamps a point now: one bare time-stamp read and one record. The counter of a pinned process never
+ * runs back, so unlike trace_stamp_at() this compares with nothing.
+ */
 static inline void trace_stamp(struct trace *trace, enum point point, uint16_t argument,
                                uint64_t request)
 {
-    if (!trace_wants(trace, request))
+    struct lane_record *record = trace_place(trace, request);
+
+    if (!record)
         return;
-    if (trace_room(trace, LANE_RECORD_BYTES, (uint32_t)(request >> 32)))
-        trace_record(trace, tsc_read(), point, argument, request);
+    trace_fill(record, point, argument, request);
+    trace->last = tsc_read();
+    store_release(&record->tsc, trace->last);
 }
 
 static inline void trace_wide(struct trace *trace, uint64_t tsc, enum point point,

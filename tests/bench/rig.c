@@ -239,10 +239,30 @@ int rig_run(struct rig *rig, struct bench_result *result)
     return 0;
 }
 
+int rig_start_tracer(struct rig *rig, const struct bench *bench, struct bench_result *result)
+{
+    const struct rig_stage tracer = {
+        .name = "tracer",
+        .cell = CELL_TRACER,
+        .cpu = bench->cpu[0],
+        .upstream_cpu = bench->cpu[1],
+        .wait = "park",
+        .park_after_ns = 1,
+        .program = "tracer",
+    };
+
+    int err = rig_start(rig, &tracer, result);
+    return err < 0 ? err : rig_run(rig, result);
+}
+
 int rig_drain(struct rig *rig, struct bench_result *result)
 {
+    struct cell *tx = &rig->cells->cell[CELL_TX];
     int first = 0;
 
+    /* The tracer ends when tx has; where there is none, it has. */
+    if (cell_state(tx) == CELL_ABSENT)
+        store_release(&tx->state, (uint32_t)CELL_DEAD);
     /* Consumers were started first. */
     for (uint32_t i = rig->count; i-- > 0;) {
         struct rig_process *process = &rig->process[i];

@@ -61,6 +61,9 @@ int rig_open(struct rig *rig, const struct bench *bench, const struct rig_plan *
              struct bench_result *result);
 int rig_start(struct rig *rig, const struct rig_stage *stage, struct bench_result *result);
 
+/* The tracer of the build on the first CPU, running; it drains to plan.run. */
+int rig_start_tracer(struct rig *rig, const struct bench *bench, struct bench_result *result);
+
 /* Waits until all are ready (at most 10 s) and lets them run. */
 int rig_run(struct rig *rig, struct bench_result *result);
 
