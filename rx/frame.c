@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "rx/frame.h"
 
+#include "stage/decimal.h"
+
 #include <endian.h>
 #include <string.h>
 
@@ -9,30 +11,15 @@
 
 enum { V1_HEADER = 15, V2_HEADER = 12, PAYLOAD_MAX = 65535 };
 
-/* `count` decimal digits; false where one is none. */
-static bool digits(const uint8_t *text, int count, uint64_t *value)
-{
-    uint64_t sum = 0;
-
-    for (int i = 0; i < count; i++) {
-        uint8_t digit = (uint8_t)(text[i] - '0');
-        if (digit > 9)
-            return false;
-        sum = sum * 10 + digit;
-    }
-    *value = sum;
-    return true;
-}
-
 static bool frame_v1(const uint8_t *data, uint32_t length, struct frame *frame)
 {
-    uint64_t payload;
+    uint32_t payload;
 
     if (length < V1_HEADER || data[0] != '|' || data[9] != '|' || data[14] != '|' ||
-        !digits(data + 1, 8, &frame->id) || !digits(data + 10, 4, &payload) ||
+        !decimal_read_8(data + 1, &frame->id) || !decimal_read_4(data + 10, &payload) ||
         payload > length - V1_HEADER)
         return false;
-    frame->length = V1_HEADER + (uint32_t)payload;
+    frame->length = V1_HEADER + payload;
     return true;
 }
 

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "stage/decimal.h"
 #include "tests/unit.h"
 #include "worker/schema.h"
 
@@ -151,6 +152,38 @@ static void test_serialised(void)
     CU_ASSERT(memcmp(out, "....", 4) == 0);
 }
 
+/* Every number of four digits, many of eight, and every byte at every place. */
+static void test_decimal(void)
+{
+    uint8_t digits[9];
+    char text[24];
+    uint64_t eight;
+    uint32_t four;
+    for (uint32_t value = 0; value < 10000; value++) {
+        snprintf(text, sizeof(text), "%04u", value);
+        decimal_write_4(digits, value + 30000);
+        CU_ASSERT_FATAL(memcmp(digits, text, 4) == 0);
+        CU_ASSERT_FATAL(decimal_read_4(digits, &four) && four == value);
+    }
+    for (uint64_t i = 0; i < 100000; i++) {
+        uint64_t value = i < 10 ? 99999999 - i : i * 2654435761 % 100000000;
+        snprintf(text, sizeof(text), "%08u", (unsigned)value);
+        decimal_write_8(digits, value + (i % 3) * 100000000);
+        CU_ASSERT_FATAL(memcmp(digits, text, 8) == 0);
+        CU_ASSERT_FATAL(decimal_read_8(digits, &eight) && eight == value);
+    }
+    for (int at = 0; at < 8; at++) {
+        for (int byte = 0; byte < 256; byte++) {
+            memcpy(digits, "90817263", 8);
+            digits[at] = (uint8_t)byte;
+            bool digit = byte >= '0' && byte <= '9';
+            CU_ASSERT_EQUAL(decimal_read_8(digits, &eight), digit);
+            if (at < 4)
+                CU_ASSERT_EQUAL(decimal_read_4(digits, &four), digit);
+        }
+    }
+}
+
 static void test_facts(void)
 {
     static const struct {
@@ -177,13 +210,10 @@ static void test_facts(void)
 int main(void)
 {
     CU_TestInfo tests[] = {
-        {"parsed", test_parsed},
-        {"v1 rejected", test_v1_rejected},
-        {"v2 rejected", test_v2_rejected},
-        {"longest", test_longest},
-        {"serialised", test_serialised},
-        {"names and sizes", test_facts},
-        CU_TEST_INFO_NULL,
+        {"parsed", test_parsed},           {"v1 rejected", test_v1_rejected},
+        {"v2 rejected", test_v2_rejected}, {"longest", test_longest},
+        {"serialised", test_serialised},   {"decimal digits", test_decimal},
+        {"names and sizes", test_facts},   CU_TEST_INFO_NULL,
     };
     CU_SuiteInfo suites[] = {{.pName = "schema", .pTests = tests}, CU_SUITE_INFO_NULL};
     return unit_run(suites);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "worker/schema.h"
 
+#include "stage/decimal.h"
+
 #include <endian.h>
 #include <string.h>
 
@@ -11,12 +13,13 @@ static int reject(enum reason reason)
 
 /* ---- v1 ---- */
 
-enum { V1_ID_DIGITS = 8, V1_LENGTH_DIGITS = 4, V1_HEADER = 15, V1_LENGTH_AT = 10 };
+enum { V1_HEADER = 15, V1_LENGTH_AT = 10 };
 
 /* What stands at each place of the header: a separator or a digit. */
 static const char v1_form[V1_HEADER + 1] = "|########|####|";
 
-static int v1_header(const uint8_t *bytes, uint32_t length)
+/* What is wrong with a header, byte by byte. */
+static int v1_fault(const uint8_t *bytes, uint32_t length)
 {
     for (uint32_t i = 0; i < V1_HEADER && i < length; i++) {
         if (v1_form[i] == '|' && bytes[i] != '|')
@@ -24,46 +27,24 @@ static int v1_header(const uint8_t *bytes, uint32_t length)
         if (v1_form[i] == '#' && (uint8_t)(bytes[i] - '0') > 9)
             return reject(REASON_bad_digit);
     }
-    return length < V1_HEADER ? reject(REASON_truncated) : 0;
-}
-
-static uint64_t decimal(const uint8_t *digits, int count)
-{
-    uint64_t value = 0;
-
-    for (int i = 0; i < count; i++)
-        value = value * 10 + (uint64_t)(digits[i] - '0');
-    return value;
+    return reject(length ? REASON_truncated : REASON_empty);
 }
 
 static int v1_parse(const uint8_t *bytes, uint32_t length, struct message *message)
 {
-    if (length == 0)
-        return reject(REASON_empty);
-    int err = v1_header(bytes, length);
-    if (err < 0)
-        return err;
-    *message = (struct message){
-        .id = decimal(bytes + 1, V1_ID_DIGITS),
-        .payload = bytes + V1_HEADER,
-        .length = (uint32_t)decimal(bytes + V1_LENGTH_AT, V1_LENGTH_DIGITS),
-    };
+    if (length < V1_HEADER || bytes[0] != '|' || bytes[V1_LENGTH_AT - 1] != '|' ||
+        bytes[V1_HEADER - 1] != '|' || !decimal_read_8(bytes + 1, &message->id) ||
+        !decimal_read_4(bytes + V1_LENGTH_AT, &message->length))
+        return v1_fault(bytes, length);
+    message->payload = bytes + V1_HEADER;
     return message->length > length - V1_HEADER ? reject(REASON_truncated) : 0;
-}
-
-static void put_decimal(uint8_t *out, int count, uint64_t value)
-{
-    for (int i = count - 1; i >= 0; i--) {
-        out[i] = (uint8_t)('0' + value % 10);
-        value /= 10;
-    }
 }
 
 static void v1_serialise(uint8_t *out, uint64_t id, uint32_t length)
 {
-    out[0] = out[9] = out[14] = '|';
-    put_decimal(out + 1, V1_ID_DIGITS, id);
-    put_decimal(out + V1_LENGTH_AT, V1_LENGTH_DIGITS, length);
+    out[0] = out[V1_LENGTH_AT - 1] = out[V1_HEADER - 1] = '|';
+    decimal_write_8(out + 1, id);
+    decimal_write_4(out + V1_LENGTH_AT, length);
 }
 
 /* ---- v2 ---- */
