@@ -79,6 +79,7 @@ static int parse_arguments(struct stage *stage, int argc, char **argv)
 
     stage->control = -1;
     opterr = 0;
+    optind = 0; /* also where getopt was in use before */
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (option) {
         case 'n':
@@ -391,30 +392,38 @@ static int fail(struct stage *stage, int err)
     return exit_status(err);
 }
 
-int stage_main(int argc, char **argv, const struct stage_ops *ops, void *self)
+int stage_prepare(struct stage *stage, int argc, char **argv, const struct stage_ops *ops,
+                  void *self)
 {
-    struct stage *stage = calloc(1, sizeof(*stage));
-
-    if (!stage)
-        return 1;
     stage->ops = ops;
     stage->self = self;
-    if (parse_arguments(stage, argc, argv) < 0) {
-        fprintf(stderr,
-                "%s: a stage of the pipeline, not started by hand; try: tickline run CONFIG\n",
-                argv[0]);
-        free(stage);
-        return 2;
-    }
+    int err = parse_arguments(stage, argc, argv);
+    if (err < 0)
+        return err;
     log_name(stage->name);
     arm_signals();
     /* Also where the launcher is killed: its control socket closes, and this does not wait for a
      * tick. */
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     prctl(PR_SET_TIMERSLACK, 1UL);
-    int err = start(stage);
-    if (err == 0)
-        err = cell_move(stage->cell, CELL_READY, CELL_BY_STAGE);
+    err = start(stage);
+    return err < 0 ? err : cell_move(stage->cell, CELL_READY, CELL_BY_STAGE);
+}
+
+int stage_main(int argc, char **argv, const struct stage_ops *ops, void *self)
+{
+    struct stage *stage = calloc(1, sizeof(*stage));
+
+    if (!stage)
+        return 1;
+    int err = stage_prepare(stage, argc, argv, ops, self);
+    if (err == -EINVAL && !stage->error[0]) {
+        fprintf(stderr,
+                "%s: a stage of the pipeline, not started by hand; try: tickline run CONFIG\n",
+                argv[0]);
+        free(stage);
+        return 2;
+    }
     if (err < 0)
         return fail(stage, err);
     await_run(stage);

@@ -76,8 +76,17 @@ struct stage {
     int error_code; /* -errno of that error */
 };
 
-/* Runs the whole life of a stage; the exit status of the program. */
+/* Runs the whole life of a stage; the exit status of the program. `self` is for ops whose open()
+ * makes no state of its own. */
 int stage_main(int argc, char **argv, const struct stage_ops *ops, void *self);
+
+/*
+ * Its first part, for who drives several stages in one process: everything up to READY. `stage` is
+ * zeroed before. 0, or -errno with the reason in stage->error (-EINVAL without one: not the arguments
+ * of a launcher).
+ */
+int stage_prepare(struct stage *stage, int argc, char **argv, const struct stage_ops *ops,
+                  void *self);
 
 /* ---- for open() ---- */
 
