@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "launch/check.h"
 #include "launch/check_probe.h"
+#include "shm/ring.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -62,8 +63,8 @@ void check_bytes(uint64_t bytes, char out[32])
 
 void check_demand(const struct config *config, struct check_demand *demand)
 {
-    enum { SLOT_AUTO = 2048, HUGE = 2 << 20, HEADER = 16384 };
-    uint64_t slot = config->ring.slot_bytes > 0 ? config->ring.slot_bytes : SLOT_AUTO;
+    enum { HUGE = 2 << 20, HEADER = 16384 };
+    uint64_t slot = config->ring.slot_bytes > 0 ? config->ring.slot_bytes : RING_SLOT_AUTO_BYTES;
     uint64_t ring = config->ring.depth * slot + HEADER;
     uint64_t rings = 2 * (uint64_t)config->worker.count;
     uint64_t lanes = config->worker.count + 3; /* rx, workers, tx and ingress */

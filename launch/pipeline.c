@@ -13,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CALIBRATION_NS = 50000000, POLL_NS = 500000, SLOT_AUTO_BYTES = 2048 };
+enum { CALIBRATION_NS = 50000000, POLL_NS = 500000 };
 
 __attribute__((format(printf, 3, 4))) static int fail(struct pipeline *pipeline, int err,
                                                       const char *format, ...)
@@ -47,12 +47,13 @@ static uint64_t now_ns(void)
 static void measure_stamp(struct pipeline *pipeline)
 {
     enum { STAMPS = 20000 };
+    const struct region_place anywhere = {.numa_node = -1};
     const struct lane_plan plan = {"cost", LANE_TRACE, 0, 1 << 20};
     struct region arena;
     struct lane lane;
     struct trace trace;
 
-    if (arena_create(&arena, NULL, &plan, 1, pipeline->epoch) < 0)
+    if (arena_create(&arena, &anywhere, &plan, 1, pipeline->epoch) < 0)
         return;
     if (lane_open(&lane, &arena, 0) == 0) {
         trace_open(&trace, &lane, 1, 1, 0);
@@ -112,7 +113,7 @@ static int create_ring(struct pipeline *pipeline, struct region *region, const c
 {
     const struct config *config = pipeline->config;
     struct region_place place = ring_place(pipeline, consumer_cpu);
-    uint32_t slot = config->ring.slot_bytes ? config->ring.slot_bytes : SLOT_AUTO_BYTES;
+    uint32_t slot = config->ring.slot_bytes ? config->ring.slot_bytes : RING_SLOT_AUTO_BYTES;
     char name[48];
 
     snprintf(name, sizeof(name), "tickline-%s.%u", kind, number);
@@ -157,8 +158,10 @@ static int create_arena(struct pipeline *pipeline)
                                            config->trace.lane_bytes};
     plan[count++] = (struct lane_plan){"ingress", LANE_PLAIN, sizeof(struct ingress_record),
                                        config->trace.lane_bytes / 2};
-    int err =
-        arena_create(&pipeline->arena, pipeline->runfile->arena, plan, count, pipeline->epoch);
+    const struct region_place place = {.numa_node = -1,
+                                       .huge = config->memory.pages != PAGES_4K,
+                                       .path = pipeline->runfile->arena};
+    int err = arena_create(&pipeline->arena, &place, plan, count, pipeline->epoch);
     if (err == -ENOSPC)
         return fail(pipeline, err,
                     "%s: no room for %u trace lanes of %llu bytes; make trace.lane smaller or: "

@@ -42,11 +42,10 @@ static uint64_t lane_rounded(uint64_t bytes)
     return PAGE_BYTES + LANE_SUBBUFFERS * subbuffer;
 }
 
-int arena_create(struct region *region, const char *path, const struct lane_plan *plan,
-                 uint32_t count, uint64_t epoch)
+int arena_create(struct region *region, const struct region_place *place,
+                 const struct lane_plan *plan, uint32_t count, uint64_t epoch)
 {
     struct region_want want = arena_want(epoch);
-    struct region_place place = {.numa_node = -1, .path = path};
     struct lane_directory directory = {.count = count};
     uint64_t offset = LANES_OFFSET;
 
@@ -64,7 +63,7 @@ int arena_create(struct region *region, const char *path, const struct lane_plan
         entry->bytes = lane_rounded(plan[i].bytes);
         offset += entry->bytes;
     }
-    int err = region_create(region, "tickline-arena", &want, &place, offset);
+    int err = region_create(region, "tickline-arena", &want, place, offset);
     if (err == 0)
         memcpy(region_at(region, DIRECTORY_OFFSET), &directory, sizeof(directory));
     return err;
@@ -236,9 +235,8 @@ static bool open_next(struct trace *trace, uint32_t request_high)
     trace->wides = 0;
     trace->next = lane_payload(&trace->lane, number);
     trace->end = trace->next + lane_payload_bytes(&trace->lane);
-    trace->unasked = trace->sample_factor || !trace->sample_limit
-                         ? NULL
-                         : trace->end - LANE_RECORD_BYTES + 1;
+    trace->unasked =
+        trace->sample_factor || !trace->sample_limit ? NULL : trace->end - LANE_RECORD_BYTES + 1;
     /* An ingress record of an older lap must not look like the first of this one. */
     memset(trace->next, 0, trace->lane.entry->record_bytes);
     store_release(&control->opened, number + 1);

@@ -121,8 +121,8 @@ struct lane_plan {
     uint64_t bytes;        /* asked for; rounded to LANE_SUBBUFFERS equal sub-buffers */
 };
 
-int arena_create(struct region *region, const char *path, const struct lane_plan *plan,
-                 uint32_t count, uint64_t epoch);
+int arena_create(struct region *region, const struct region_place *place,
+                 const struct lane_plan *plan, uint32_t count, uint64_t epoch);
 struct region_want arena_want(uint64_t epoch);
 
 /* Lane number `index` or the one called `name`; -ENOENT, or -EPROTO where the directory cannot be.
@@ -164,8 +164,9 @@ void lane_seal_abandoned(const struct lane *lane, uint64_t now);
 struct trace {
     uint8_t *next; /* where the next record goes; == end: no sub-buffer is open, or it is full */
     uint8_t *end;
-    uint8_t *unasked; /* a record that begins below needs no question; NULL where not all is stamped */
-    uint64_t last;    /* newest tsc written: a lane never runs backward */
+    uint8_t
+        *unasked;  /* a record that begins below needs no question; NULL where not all is stamped */
+    uint64_t last; /* newest tsc written: a lane never runs backward */
     uint64_t sample_factor; /* request * factor < limit: stamp it */
     uint64_t sample_limit;
     uint32_t request_high;

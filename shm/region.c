@@ -15,7 +15,11 @@
 
 enum { HUGE_BYTES = 2 << 20 };
 
-static_assert(sizeof(struct region_header) == 72, "drawn in region.h");
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* Linux 6.1; younger than Debian 12's headers */
+#endif
+
+static_assert(sizeof(struct region_header) == 80, "drawn in region.h");
 static_assert(offsetof(struct region_header, layout) == 16, "drawn in region.h");
 static_assert(offsetof(struct region_header, geometry) == 40, "drawn in region.h");
 
@@ -52,6 +56,40 @@ static int reserve(int fd, size_t size)
     return 0;
 }
 
+/* Maps at a multiple of 2 MiB, without which no large page could be used. MAP_FAILED with errno. */
+static void *map_aligned(int fd, size_t size, int prot)
+{
+    size_t room = size + HUGE_BYTES;
+    uint8_t *hole = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    if (hole == MAP_FAILED)
+        return MAP_FAILED;
+    size_t before = -(uintptr_t)hole & (HUGE_BYTES - 1);
+    void *base = mmap(hole + before, size, prot, MAP_SHARED | MAP_FIXED, fd, 0);
+    if (base == MAP_FAILED) {
+        munmap(hole, room);
+        return MAP_FAILED;
+    }
+    size_t behind = before + ((size + PAGE_BYTES - 1) & ~((size_t)PAGE_BYTES - 1));
+    if (before)
+        munmap(hole, before);
+    if (behind < room)
+        munmap(hole + behind, room - behind);
+    return base;
+}
+
+/*
+ * Has the kernel put the small pages of tmpfs together, as many as fill whole large ones: no
+ * reservation, no right and no setting of the host is needed for it (Linux 6.1, madvise(2)). True
+ * where it did.
+ */
+static bool collapse(void *base, size_t size)
+{
+    size_t whole = size & ~((size_t)HUGE_BYTES - 1);
+
+    return whole > 0 && madvise(base, whole, MADV_COLLAPSE) == 0;
+}
+
 /*
  * Maps, binds to the node, then reserves: the pages must not exist before the policy that places
  * them.
@@ -62,7 +100,7 @@ static int map_new(struct region *region, int fd, const struct region_place *pla
 
     if (ftruncate(fd, (off_t)region->size) < 0)
         return -errno;
-    void *base = mmap(NULL, region->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    void *base = map_aligned(fd, region->size, PROT_READ | PROT_WRITE);
     if (base == MAP_FAILED)
         return -errno;
     if (place->numa_node >= 0 && place->numa_node < 64) {
@@ -70,8 +108,6 @@ static int map_new(struct region *region, int fd, const struct region_place *pla
         /* A machine without NUMA refuses; memory is local there anyway. */
         (void)mbind(base, region->size, MPOL_BIND, &mask, 65, 0);
     }
-    if (place->huge && region->page_bytes == PAGE_BYTES)
-        (void)madvise(base, region->size, MADV_HUGEPAGE);
     err = reserve(fd, region->size);
     if (err == 0 && madvise(base, region->size, MADV_POPULATE_WRITE) < 0 && errno != EINVAL)
         err = -errno;
@@ -79,6 +115,8 @@ static int map_new(struct region *region, int fd, const struct region_place *pla
         munmap(base, region->size);
         return err;
     }
+    if (place->huge && region->page_bytes == PAGE_BYTES && collapse(base, region->size))
+        region->page_bytes = HUGE_BYTES;
     region->header = base;
     return 0;
 }
@@ -151,6 +189,7 @@ int region_create(struct region *region, const char *name, const struct region_w
     header->size = region->size;
     header->epoch = want->epoch;
     memcpy(header->geometry, want->geometry, sizeof(header->geometry));
+    header->page_bytes = region->page_bytes;
     header->magic = REGION_MAGIC;
 
     if (!place->path &&
@@ -205,7 +244,7 @@ int region_attach(struct region *region, int fd, const struct region_want *want,
     }
     size_t size = (size_t)st.st_size;
     int prot = PROT_READ | (writable ? PROT_WRITE : 0);
-    void *base = mmap(NULL, size, prot, MAP_SHARED, fd, 0);
+    void *base = map_aligned(fd, size, prot);
     if (base == MAP_FAILED)
         return -errno;
     if (header_differs(base, want, size, mismatch)) {
@@ -218,7 +257,8 @@ int region_attach(struct region *region, int fd, const struct region_want *want,
         .header = base,
         .size = size,
         .fd = fd,
-        .page_bytes = st.st_blksize == HUGE_BYTES ? HUGE_BYTES : PAGE_BYTES,
+        .page_bytes = ((const struct region_header *)base)->page_bytes == HUGE_BYTES ? HUGE_BYTES
+                                                                                     : PAGE_BYTES,
     };
     return 0;
 }

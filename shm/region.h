@@ -16,7 +16,8 @@
  *       24      8  size       bytes, header included
  *       32      8  epoch      one number for all regions of a launch
  *       40     32  geometry   four numbers whose meaning the kind defines
- *       72   4024  zero
+ *       72      8  page_bytes what its creator got: 4096 or 2 MiB
+ *       80   4016  zero
  *
  * Functions return 0 or -errno; a mismatch is -EPROTO and fills `mismatch`. Not for the hot path.
  */
@@ -29,7 +30,7 @@
 #include <stddef.h>
 
 #define REGION_MAGIC 0x656e696c6b636974ULL /* "tickline" */
-#define REGION_ABI   1
+#define REGION_ABI   2
 
 enum region_kind { REGION_RING = 1, REGION_CELLS = 2, REGION_ARENA = 3 };
 
@@ -41,6 +42,7 @@ struct region_header {
     uint64_t size;
     uint64_t epoch;
     uint64_t geometry[4];
+    uint64_t page_bytes;
 };
 
 /* A mapped region. Owner: the process that created or attached it; region_close unmaps and closes.
@@ -62,7 +64,7 @@ struct region_want {
 
 struct region_place {
     int numa_node; /* -1: where the first toucher runs */
-    bool huge;     /* try 2 MiB pages, fall back to 4 KiB */
+    bool huge;     /* try 2 MiB pages: reserved ones, else small ones put together; else 4 KiB */
     const char
         *path; /* NULL: anonymous memfd; else a file to create there (mode 0600, must not exist) */
 };

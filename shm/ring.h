@@ -37,6 +37,9 @@ enum {
     RING_DEPTH_MIN = 2,
     RING_DEPTH_MAX = 1 << 16,
     RING_SLOT_HEADER_BYTES = 40,
+    /* A datagram of an Ethernet frame, and an odd number of lines: slots a power of two apart would
+     * all compete for the same few cache sets. */
+    RING_SLOT_AUTO_BYTES = 33 * LINE_BYTES,
     RING_SLOT_BYTES_MAX = 65664,
 };
 

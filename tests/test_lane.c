@@ -9,6 +9,8 @@
 #include <errno.h>
 #include <pthread.h>
 
+static const struct region_place anywhere = {.numa_node = -1};
+
 enum { RECORDS = 256, LAPS = 3 };
 
 struct fixture {
@@ -21,7 +23,7 @@ static void make(struct fixture *made, enum lane_kind kind, uint32_t sample)
 {
     const struct lane_plan plan = {
         .name = "rx", .kind = kind, .record_bytes = 32, .bytes = LANE_BYTES_MIN};
-    CU_ASSERT_EQUAL_FATAL(arena_create(&made->arena, NULL, &plan, 1, 1), 0);
+    CU_ASSERT_EQUAL_FATAL(arena_create(&made->arena, &anywhere, &plan, 1, 1), 0);
     CU_ASSERT_EQUAL_FATAL(lane_open(&made->lane, &made->arena, 0), 0);
     trace_open(&made->trace, &made->lane, sample, 1, 5);
 }
@@ -54,7 +56,7 @@ static void test_arena(void)
     };
     struct region arena;
     struct lane lane;
-    CU_ASSERT_EQUAL_FATAL(arena_create(&arena, NULL, plan, 3, 1), 0);
+    CU_ASSERT_EQUAL_FATAL(arena_create(&arena, &anywhere, plan, 3, 1), 0);
     CU_ASSERT_EQUAL(lane_find(&lane, &arena, "rx"), 0);
     CU_ASSERT_EQUAL(lane.entry->offset, 8192);
     CU_ASSERT_EQUAL(lane.subbuffer_bytes, 8192);
@@ -71,9 +73,9 @@ static void test_arena(void)
     region_close(&arena);
 
     const struct lane_plan odd = {"x", LANE_PLAIN, 24, 1}, tiny = {"x", LANE_PLAIN, 4, 1};
-    CU_ASSERT_EQUAL(arena_create(&arena, NULL, &odd, 1, 1), -EINVAL);
-    CU_ASSERT_EQUAL(arena_create(&arena, NULL, &tiny, 1, 1), -EINVAL);
-    CU_ASSERT_EQUAL(arena_create(&arena, NULL, plan, LANE_MAX + 1, 1), -EINVAL);
+    CU_ASSERT_EQUAL(arena_create(&arena, &anywhere, &odd, 1, 1), -EINVAL);
+    CU_ASSERT_EQUAL(arena_create(&arena, &anywhere, &tiny, 1, 1), -EINVAL);
+    CU_ASSERT_EQUAL(arena_create(&arena, &anywhere, plan, LANE_MAX + 1, 1), -EINVAL);
 }
 
 /* A directory that cannot be is refused, never followed out of the region. */

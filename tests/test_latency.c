@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
+static const struct region_place anywhere = {.numa_node = -1};
+
 enum { RX, WORKER, TX, LANES, RECORDS = 512, PAIRS = RECORDS / 2, KEPT = LANE_SUBBUFFERS - 2 };
 
 static const double HZ = 1e9;
@@ -36,7 +38,7 @@ static void make(struct fixture *made)
     struct region_mismatch mismatch;
 
     *made = (struct fixture){0};
-    CU_ASSERT_EQUAL_FATAL(arena_create(&made->arena, NULL, plan, LANES, 1), 0);
+    CU_ASSERT_EQUAL_FATAL(arena_create(&made->arena, &anywhere, plan, LANES, 1), 0);
     CU_ASSERT_EQUAL_FATAL(region_attach(&made->seen, dup(made->arena.fd), &want, false, &mismatch),
                           0);
     for (uint32_t i = 0; i < LANES; i++) {

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+static const struct region_place anywhere = {.numa_node = -1};
+
 static const struct ctf_uuid uuid = {
     {0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 1, 2, 3, 4, 5, 6, 7, 8}};
 
@@ -72,7 +74,7 @@ static void make(struct fixture *made, enum lane_kind kind)
     strcpy(made->path, "/tmp/tickline-test-XXXXXX");
     CU_ASSERT_PTR_NOT_NULL_FATAL(mkdtemp(made->path));
     made->folder = open(made->path, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
-    CU_ASSERT_EQUAL_FATAL(arena_create(&made->arena, NULL, &plan, 1, 1), 0);
+    CU_ASSERT_EQUAL_FATAL(arena_create(&made->arena, &anywhere, &plan, 1, 1), 0);
     CU_ASSERT_EQUAL_FATAL(lane_open(&made->lane, &made->arena, 0), 0);
     trace_open(&made->trace, &made->lane, 1, 3, 5);
     made->trace.last = FIRST_TSC - 10;

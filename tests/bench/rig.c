@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,14 +74,20 @@ static int make_regions(struct rig *rig, uint64_t lane_bytes)
         err = ring_create(&rig->to_tx, "bench-to_tx", rig->config.ring.depth, slot, 0, rig->epoch,
                           &place);
     if (err == 0)
-        err = arena_create(&rig->arena, NULL, plan, sizeof(plan) / sizeof(plan[0]), rig->epoch);
+        err = arena_create(&rig->arena, &place, plan, sizeof(plan) / sizeof(plan[0]), rig->epoch);
     return err;
 }
 
 int rig_open(struct rig *rig, const struct bench *bench, const struct rig_plan *plan,
              struct bench_result *result)
 {
-    *rig = (struct rig){.config_fd = -1, .run_folder = -1, .epoch = EPOCH, .hz = bench->clock.hz};
+    *rig = (struct rig){
+        .config_fd = -1,
+        .run_folder = -1,
+        .memory = plan->memory ? plan->memory : -1,
+        .epoch = EPOCH,
+        .hz = bench->clock.hz,
+    };
     if (plan->run) {
         rig->run_folder = open(plan->run, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
         if (rig->run_folder < 0)
@@ -114,7 +119,6 @@ static _Noreturn void become(const struct rig_stage *stage, char *argv[], int co
     if (stage->ops) {
         while (argv[argc])
             argc++;
-        optind = 0; /* getopt has been through our own */
         _exit(stage_main(argc, argv, stage->ops, stage->self));
     }
     rig_build_folder(path, sizeof(path));
@@ -130,8 +134,10 @@ static int give(struct rig *rig, int control)
         const char *name;
         int fd;
     } gifts[] = {
-        {"cells", rig->cells_region.fd},    {"arena", rig->arena.fd},   {"config", rig->config_fd},
-        {"to_worker.0", rig->to_worker.fd}, {"to_tx.0", rig->to_tx.fd}, {"run", rig->run_folder},
+        {"cells", rig->cells_region.fd}, {"arena", rig->arena.fd},
+        {"config", rig->config_fd},      {"to_worker.0", rig->to_worker.fd},
+        {"to_tx.0", rig->to_tx.fd},      {"run", rig->run_folder},
+        {"bench", rig->memory},
     };
     const struct control_message start = {.type = CONTROL_START, .value = rig->epoch};
 
@@ -147,57 +153,106 @@ static int give(struct rig *rig, int control)
     return control_send(control, &start, -1);
 }
 
-int rig_start(struct rig *rig, const struct rig_stage *stage, struct bench_result *result)
-{
-    struct rig_process *process = &rig->process[rig->count];
-    char number[6][32];
-    int pair[2];
+struct arguments {
+    char cell[16];
+    char control[16];
+    char cpu[16];
+    char upstream[16];
+    char park[24];
+    char hz[32];
+    const char *argv[21];
+};
 
-    snprintf(number[0], sizeof(number[0]), "%u", stage->cell);
-    snprintf(number[1], sizeof(number[1]), "%d", CONTROL_FD);
-    snprintf(number[2], sizeof(number[2]), "%d", stage->cpu);
-    snprintf(number[3], sizeof(number[3]), "%d", stage->upstream_cpu);
-    snprintf(number[4], sizeof(number[4]), "%llu", (unsigned long long)stage->park_after_ns);
-    snprintf(number[5], sizeof(number[5]), "%.6f", rig->hz);
+static void write_arguments(struct arguments *arguments, const struct rig *rig,
+                            const struct rig_stage *stage, int control)
+{
+    snprintf(arguments->cell, sizeof(arguments->cell), "%u", stage->cell);
+    snprintf(arguments->control, sizeof(arguments->control), "%d", control);
+    snprintf(arguments->cpu, sizeof(arguments->cpu), "%d", stage->cpu);
+    snprintf(arguments->upstream, sizeof(arguments->upstream), "%d", stage->upstream_cpu);
+    snprintf(arguments->park, sizeof(arguments->park), "%llu",
+             (unsigned long long)stage->park_after_ns);
+    snprintf(arguments->hz, sizeof(arguments->hz), "%.6f", rig->hz);
     const char *const argv[] = {
         stage->name,
         "--name",
         stage->name,
         "--cell",
-        number[0],
+        arguments->cell,
         "--worker",
         "0",
         "--control",
-        number[1],
+        arguments->control,
         "--cpu",
-        number[2],
+        arguments->cpu,
         "--upstream-cpu",
-        number[3],
+        arguments->upstream,
         "--wait",
         stage->wait,
         "--park-after",
-        number[4],
+        arguments->park,
         "--rotation",
         stage->rotation ? stage->rotation : "",
         "--hz",
-        number[5],
-        NULL,
+        arguments->hz,
     };
+    static_assert(sizeof(argv) == sizeof(arguments->argv), "all of them");
+    memcpy(arguments->argv, argv, sizeof(argv));
+}
+
+/* The next process of the rig with its end of a control socket; the stage's end, or -errno. */
+static int begin(struct rig *rig, const struct rig_stage *stage, struct bench_result *result)
+{
+    struct rig_process *process = &rig->process[rig->count];
+    int pair[2];
+
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
         return bench_fail(result, -errno, "socketpair: %s", strerror(errno));
+    process->control = pair[0];
     process->cell = &rig->cells->cell[stage->cell];
+    rig->count++;
     snprintf(process->cell->name, sizeof(process->cell->name), "%s", stage->name);
     store_release(&process->cell->generation, 1u);
     (void)cell_move(process->cell, CELL_STARTING, CELL_BY_LAUNCHER);
+    int err = give(rig, process->control);
+    if (err < 0)
+        return bench_fail(result, err, "%s: %s", stage->name, strerror(-err));
+    return pair[1];
+}
+
+int rig_start(struct rig *rig, const struct rig_stage *stage, struct bench_result *result)
+{
+    struct arguments arguments;
+    char *argv[sizeof(arguments.argv) / sizeof(arguments.argv[0]) + 1] = {NULL};
+
+    int control = begin(rig, stage, result);
+    if (control < 0)
+        return control;
+    write_arguments(&arguments, rig, stage, CONTROL_FD);
+    memcpy(argv, arguments.argv, sizeof(arguments.argv));
     fflush(NULL);
-    process->pid = fork();
-    if (process->pid == 0)
-        become(stage, (char **)(uintptr_t)argv, pair[1]);
-    close(pair[1]);
-    process->control = pair[0];
-    rig->count++;
-    int err = process->pid < 0 ? -errno : give(rig, process->control);
-    return err < 0 ? bench_fail(result, err, "%s: %s", stage->name, strerror(-err)) : 0;
+    pid_t pid = fork();
+    if (pid == 0)
+        become(stage, argv, control);
+    close(control);
+    rig->process[rig->count - 1].pid = pid;
+    return pid < 0 ? bench_fail(result, -EAGAIN, "fork failed") : 0;
+}
+
+int rig_prepare(struct rig *rig, const struct rig_stage *plan, struct stage *stage,
+                struct bench_result *result)
+{
+    struct arguments arguments;
+    char *argv[sizeof(arguments.argv) / sizeof(arguments.argv[0]) + 1] = {NULL};
+
+    int control = begin(rig, plan, result);
+    if (control < 0)
+        return control;
+    write_arguments(&arguments, rig, plan, control);
+    memcpy(argv, arguments.argv, sizeof(arguments.argv));
+    int err = stage_prepare(stage, (int)(sizeof(arguments.argv) / sizeof(arguments.argv[0])), argv,
+                            plan->ops, plan->self);
+    return err < 0 ? bench_fail(result, err, "%s: %s", plan->name, stage->error) : 0;
 }
 
 /* ---- run ---- */

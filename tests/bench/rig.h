@@ -17,9 +17,10 @@
 enum { RIG_STAGES_MAX = 4 };
 
 struct rig_plan {
-    const char *ini; /* configuration: sections and keys, or "" */
-    const char *run; /* existing directory for the tracer; NULL: none */
-    uint64_t lane_bytes;
+    const char *ini;     /* configuration: sections and keys, or "" */
+    const char *run;     /* existing directory for the tracer; NULL: none */
+    uint64_t lane_bytes; /* 0: the configuration's */
+    int memory;          /* descriptor that stages get as "bench"; 0: none */
 };
 
 struct rig_stage {
@@ -50,6 +51,7 @@ struct rig {
     struct cells *cells;
     int config_fd;
     int run_folder;
+    int memory;
     uint64_t epoch;
     double hz;
     struct rig_process process[RIG_STAGES_MAX]; /* in the order of their start */
@@ -60,6 +62,11 @@ struct rig {
 int rig_open(struct rig *rig, const struct bench *bench, const struct rig_plan *plan,
              struct bench_result *result);
 int rig_start(struct rig *rig, const struct rig_stage *stage, struct bench_result *result);
+
+/* The same stage in this very process, opened and READY, for who calls its poll() himself. `stage` is
+ * zeroed before. */
+int rig_prepare(struct rig *rig, const struct rig_stage *plan, struct stage *stage,
+                struct bench_result *result);
 
 /* The tracer of the build on the first CPU, running; it drains to plan.run. */
 int rig_start_tracer(struct rig *rig, const struct bench *bench, struct bench_result *result);

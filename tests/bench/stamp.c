@@ -16,6 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const struct region_place anywhere = {.numa_node = -1};
+
 enum { BATCH = 64, LANE_BYTES = 1 << 20, WORK_NS = 100, SUSTAINED_PER_SECOND = 2000000 };
 
 /* A lane of its own, with nobody who drains it but recycle(). */
@@ -29,7 +31,7 @@ static int stamper_open(struct stamper *stamper, uint32_t sample, struct bench_r
 {
     const struct lane_plan plan = {"rx", LANE_TRACE, 0, LANE_BYTES};
 
-    int err = arena_create(&stamper->arena, NULL, &plan, 1, 1);
+    int err = arena_create(&stamper->arena, &anywhere, &plan, 1, 1);
     if (err == 0)
         err = lane_open(&stamper->lane, &stamper->arena, 0);
     if (err < 0)
