@@ -40,7 +40,7 @@ $(PROGRAMS:%=$(BUILD)/%):
 	$(CC) $(LDFLAGS) -o $@ $^ $(STAGE_LIBS) $(LIBS)
 
 $(BUILD)/test_schema $(BUILD)/test_handler: $(filter-out %/main.o,$(call objects,worker))
-$(BUILD)/test_frame: $(filter-out %/main.o %/socket.o,$(call objects,rx) $(call objects,worker))
+$(BUILD)/test_frame: $(BUILD)/obj/rx/frame.o $(BUILD)/obj/worker/schema.o
 $(BUILD)/test_tracer: $(filter-out %/main.o,$(call objects,tracer))
 $(BUILD)/test_config $(BUILD)/test_placement $(BUILD)/test_check: $(filter-out %/main.o %/watch.o,$(LAUNCH))
 $(BUILD)/test_latency: $(BUILD)/obj/launch/latency.o
@@ -52,17 +52,55 @@ tests: $(TESTS:%=$(BUILD)/%)
 
 # Benchmarks: a program a file, but for what they share.
 BENCH_SHARED := bench rig scratch $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/e2e_*.c))
-BENCHES      := $(filter-out $(BENCH_SHARED),$(patsubst tests/bench/%.c,%,$(wildcard tests/bench/*.c)))
+BENCHES      := $(filter-out $(BENCH_SHARED) instructions,$(patsubst tests/bench/%.c,%,$(wildcard tests/bench/*.c)))
 BENCH_BASE   := $(BENCH_SHARED:%=$(BUILD)/obj/tests/bench/%.o) $(STAGE) $(SHM)
 
 $(BENCHES:%=$(BUILD)/bench/%): $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(BENCH_BASE)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ $(STAGE_LIBS)
 
-benches: all $(BENCHES:%=$(BUILD)/bench/%)
+# The pipeline without sockets: the real rx and tx with a source and a sink in memory instead.
+MEMORY := $(BUILD)/obj/tests/bench/memory
+RIG    := $(BUILD)/obj/tests/bench/bench.o $(BUILD)/obj/tests/bench/rig.o
+KEPT   := $(filter-out %/receiver.o %/sender.o %/io.o,$(STAGE)) $(SHM) $(MEMORY)/memory.o
+$(BUILD)/bench/memory_rx: $(filter-out %/socket.o,$(call objects,rx)) $(MEMORY)/source.o $(KEPT)
+$(BUILD)/bench/memory_tx: $(filter-out %/socket.o,$(call objects,tx)) $(MEMORY)/sink.o $(KEPT)
+$(BUILD)/bench/instructions: $(filter-out %/socket.o %/main.o,$(call objects,rx) $(call objects,tx)) \
+		$(filter-out %/main.o,$(call objects,worker)) $(BUILD)/obj/tests/bench/instructions.o \
+		$(MEMORY)/source.o $(MEMORY)/sink.o $(KEPT) $(RIG)
+$(BUILD)/bench/memory_rx $(BUILD)/bench/memory_tx $(BUILD)/bench/instructions:
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^ $(STAGE_LIBS)
+
+$(BUILD)/bench/codec: $(filter-out %/main.o,$(call objects,worker))
+
+benches: all $(BENCHES:%=$(BUILD)/bench/%) $(BUILD)/bench/memory_rx $(BUILD)/bench/memory_tx \
+	$(BUILD)/bench/instructions
 
 bench: benches
 	harness/bench.py
+
+# Peers of theirs: other people's rings, stamps and wake-ups, as Debian ships them. Only these need its
+# packages. (Those of nginx and LTTng start daemons; no benchmark uses them.)
+PEERS         := boost ck kernel lttng
+PEER_PACKAGES := libboost-dev libck-dev lttng-tools liblttng-ust-dev nginx libnginx-mod-stream socat
+PEER          := $(BUILD)/obj/tests/bench/peers
+CXXFLAGS      := -std=gnu++17 $(filter-out -std=%,$(CFLAGS))
+
+$(BUILD)/bench/peer_boost $(BUILD)/bench/peer_ck: $(PEER)/queue.o
+$(BUILD)/bench/peer_lttng: $(PEER)/lttng_session.o
+$(BUILD)/bench/peer_lttng: LIBS := -llttng-ust
+$(PEERS:%=$(BUILD)/bench/peer_%): $(BUILD)/bench/peer_%: $(PEER)/%.o $(BENCH_BASE)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^ $(STAGE_LIBS) $(LIBS)
+
+$(PEER)/%.o: tests/bench/peers/%.cc $(BUILD)/flags.json
+	@mkdir -p $(@D)
+	$(CXX) $(CPPFLAGS) $(CXXFLAGS) -MMD -MP -c -o $@ $<
+
+bench-peers:
+	harness/setup.sh $(PEER_PACKAGES)
+	$(MAKE) $(PEERS:%=$(BUILD)/bench/peer_%)
 
 $(BUILD)/obj/%.o: %.c $(BUILD)/flags.json
 	@mkdir -p $(@D)
@@ -115,6 +153,6 @@ lint:
 clean:
 	rm -rf build build-asan build-tsan
 
-.PHONY: all tests benches bench install uninstall asan tsan lint clean FORCE
+.PHONY: all tests benches bench bench-peers install uninstall asan tsan lint clean FORCE
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
