@@ -51,7 +51,7 @@ $(TESTS:%=$(BUILD)/%): $(BUILD)/%: $(BUILD)/obj/tests/%.o $(STAGE) $(SHM)
 tests: $(TESTS:%=$(BUILD)/%)
 
 # Benchmarks: a program a file, but for what they share.
-BENCH_SHARED := bench rig scratch $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/e2e_*.c))
+BENCH_SHARED := bench rig scratch queue $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/e2e_*.c))
 BENCHES      := $(filter-out $(BENCH_SHARED) instructions,$(patsubst tests/bench/%.c,%,$(wildcard tests/bench/*.c)))
 BENCH_BASE   := $(BENCH_SHARED:%=$(BUILD)/obj/tests/bench/%.o) $(STAGE) $(SHM)
 
@@ -87,7 +87,6 @@ PEER_PACKAGES := libboost-dev libck-dev lttng-tools liblttng-ust-dev nginx libng
 PEER          := $(BUILD)/obj/tests/bench/peers
 CXXFLAGS      := -std=gnu++17 $(filter-out -std=%,$(CFLAGS))
 
-$(BUILD)/bench/peer_boost $(BUILD)/bench/peer_ck: $(PEER)/queue.o
 $(BUILD)/bench/peer_lttng: $(PEER)/lttng_session.o
 $(BUILD)/bench/peer_lttng: LIBS := -llttng-ust
 $(PEERS:%=$(BUILD)/bench/peer_%): $(BUILD)/bench/peer_%: $(PEER)/%.o $(BENCH_BASE)

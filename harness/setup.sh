@@ -71,10 +71,10 @@ has_python() {
 
 # Where PyPI cannot be reached, Debian's own packages serve as well. Sets `python`.
 install_python() {
-    local had=no arguments=() debian=(python3-numpy python3-rich python3-xxhash)
+    local had=no arguments=() debian=(python3-numpy python3-rich python3-scipy python3-xxhash)
     for list in "${lists[@]}"; do
         arguments+=(-r "$list")
-        [ "$list" != requirements-dev.txt ] || debian+=(python3-pytest python3-dpkt)
+        [ "$list" != requirements-dev.txt ] || debian+=(python3-pytest python3-dpkt python3-matplotlib)
     done
     mkdir -p build
     python=venv
