@@ -13,21 +13,14 @@ enum { GEOMETRY_DEPTH, GEOMETRY_SLOT, GEOMETRY_START };
 static uint64_t ring_layout(void)
 {
     const uint64_t parts[] = {
-        offsetof(struct ring_slot, sequence),
-        offsetof(struct ring_slot, source),
-        offsetof(struct ring_slot, request),
-        offsetof(struct ring_slot, ingress),
-        offsetof(struct ring_slot, length),
-        offsetof(struct ring_slot, kind),
-        offsetof(struct ring_slot, reason),
-        offsetof(struct ring_slot, part),
-        offsetof(struct ring_slot, parts),
-        offsetof(struct ring_slot, flow),
-        offsetof(struct ring_control, tail),
-        offsetof(struct ring_control, parked),
-        offsetof(struct ring_control, bell),
-        sizeof(struct ring_control),
-        RING_SLOTS_OFFSET,
+        offsetof(struct ring_slot, sequence), offsetof(struct ring_slot, source),
+        offsetof(struct ring_slot, request),  offsetof(struct ring_slot, ingress),
+        offsetof(struct ring_slot, length),   offsetof(struct ring_slot, kind),
+        offsetof(struct ring_slot, reason),   offsetof(struct ring_slot, part),
+        offsetof(struct ring_slot, parts),    offsetof(struct ring_slot, flow),
+        offsetof(struct ring_control, tail),  offsetof(struct ring_control, parked),
+        offsetof(struct ring_control, bell),  offsetof(struct ring_control, seen),
+        sizeof(struct ring_control),          RING_SLOTS_OFFSET,
     };
     return region_hash(parts, sizeof(parts) / sizeof(parts[0]));
 }
@@ -69,6 +62,7 @@ int ring_create(struct region *region, const char *name, uint32_t depth, uint32_
 
     struct ring_control *control = region_at(region, RING_CONTROL_OFFSET);
     store_relaxed(&control->tail, start);
+    store_relaxed(&control->seen, start);
     for (uint64_t p = start; p != start + depth; p++)
         store_relaxed(
             &ring_slot_at(region_at(region, RING_SLOTS_OFFSET), depth - 1, slot_bytes, p)->sequence,
@@ -143,6 +137,7 @@ int ring_consumer_attach(struct ring_consumer *consumer, const struct region *re
         .slot_bytes = (uint32_t)region->header->geometry[GEOMETRY_SLOT],
     };
     consumer->next = load_acquire(&consumer->control->tail);
+    consumer->ahead = consumer->next;
     return 0;
 }
 

@@ -25,6 +25,10 @@
  *
  *     next = max(own tail, last published output's source + 1)
  *
+ * Both sides fetch lines ahead, but only those the other has done with: a slot fetched too early
+ * would be taken from under its hands. The producer knows by its credit; the consumer by `seen`,
+ * which the producer writes once in RING_AHEAD slots. That is a hint and counts nothing.
+ *
  * A ring_producer or ring_consumer is private to its process; nothing here blocks, allocates or
  * makes a system call except the parking functions.
  */
@@ -41,6 +45,7 @@ enum {
      * all compete for the same few cache sets. */
     RING_SLOT_AUTO_BYTES = 33 * LINE_BYTES,
     RING_SLOT_BYTES_MAX = 65664,
+    RING_AHEAD = 16, /* slots that either side fetches ahead */
 };
 
 enum ring_kind {
@@ -72,6 +77,8 @@ struct ring_control {
         tail; /* consumer, release; pairs with ring_refresh's acquire */
     _Alignas(LINE_PAIR_BYTES) _Atomic uint32_t parked; /* consumer: it sleeps (enum ring_parked) */
     _Alignas(LINE_PAIR_BYTES) _Atomic uint32_t bell;   /* producer: futex, counts wake-ups */
+    /* producer, relaxed: published at least up to here; read by ring_next */
+    _Alignas(LINE_PAIR_BYTES) _Atomic uint64_t seen;
 };
 
 enum { RING_CONTROL_OFFSET = PAGE_BYTES, RING_SLOTS_OFFSET = 2 * PAGE_BYTES };
@@ -96,6 +103,7 @@ struct ring_consumer {
     uint8_t *slots;
     struct ring_control *control;
     uint64_t next;  /* read up to here */
+    uint64_t ahead; /* newest `seen` that was read */
     uint64_t start; /* first position of the ring */
     uint32_t mask;
     uint32_t slot_bytes;
@@ -157,6 +165,9 @@ static inline struct ring_slot *ring_claim(struct ring_producer *producer)
 {
     if (unlikely(producer->next == producer->limit) && ring_refresh(producer) == 0)
         return NULL;
+    if (likely(position_diff(producer->limit, producer->next) > RING_AHEAD))
+        prefetch_write(ring_slot_at(producer->slots, producer->mask, producer->slot_bytes,
+                                    producer->next + RING_AHEAD));
     return ring_slot_at(producer->slots, producer->mask, producer->slot_bytes, producer->next++);
 }
 
@@ -167,6 +178,8 @@ static inline void ring_publish(struct ring_producer *producer)
         store_release(
             &ring_slot_at(producer->slots, producer->mask, producer->slot_bytes, p)->sequence,
             p + 1);
+    if ((producer->head ^ producer->next) >= RING_AHEAD)
+        store_relaxed(&producer->control->seen, producer->next);
     producer->head = producer->next;
 }
 
@@ -201,6 +214,11 @@ static inline struct ring_slot *ring_peek(struct ring_consumer *consumer)
 static inline void ring_next(struct ring_consumer *consumer)
 {
     consumer->next++;
+    if (position_diff(consumer->ahead, consumer->next) > RING_AHEAD)
+        __builtin_prefetch(ring_slot_at(consumer->slots, consumer->mask, consumer->slot_bytes,
+                                        consumer->next + RING_AHEAD));
+    else if (consumer->next % RING_AHEAD == 0)
+        consumer->ahead = load_relaxed(&consumer->control->seen);
 }
 
 /* Gives all before `position` back to the producer (release; pairs with ring_refresh's acquire). */
