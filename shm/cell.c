@@ -43,7 +43,7 @@ static uint64_t cells_layout(void)
         offsetof(struct cell, state),
         offsetof(struct cell, issued),
         offsetof(struct cell, resumed),
-        offsetof(struct cell, step_back),
+        offsetof(struct cell, move_asked),
         offsetof(struct cell, lazy),
         offsetof(struct cells, slow),
         offsetof(struct cells, dropped),

@@ -103,8 +103,8 @@ struct cell {
     /* stage; per yield. tsc at which its turn began: what the rotation is judged by */
     _Alignas(LINE_PAIR_BYTES) _Atomic uint64_t resumed;
 
-    /* rx: raised by one to ask this stage to sleep once (rotation) */
-    _Alignas(LINE_PAIR_BYTES) _Atomic uint32_t step_back;
+    /* rx: when it changes, this stage is to move to another place in the rotation (stage/rotation.h) */
+    _Alignas(LINE_PAIR_BYTES) _Atomic uint32_t move_asked;
 
     /* stage; lazily, a copy of its private figures. `lazy_sequence` is odd while the copy is being
      * written */

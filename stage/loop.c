@@ -4,19 +4,13 @@
  * end of the next belongs to what that turn was, so the regimes add up to the whole without a
  * second clock read a turn.
  */
+#include "stage/rotation.h"
 #include "stage/stage.h"
 
 #include <errno.h>
 #include <string.h>
 
-enum {
-    TICK_NS = 1000000,
-    GAP_NS = 1000,
-    ROTATION_TICKS = 1000,
-    ROTATION_RETRY_TICKS = 4,
-    MENDING_FIRST = 500,
-    MENDING_LATER = 10
-};
+enum { TICK_NS = 1000000, GAP_NS = 1000 };
 
 struct loop {
     struct stage *stage;
@@ -26,11 +20,11 @@ struct loop {
     uint64_t next_tick;
     uint64_t tick_ticks;
     uint64_t gap_ticks;
-    uint64_t park_ticks;         /* 0: never */
-    uint32_t rotation_countdown; /* ticks */
-    uint32_t mending_max;        /* tries in a row, now */
-    uint32_t mending;            /* tries so far to mend the rotation; 0: it is right */
-    uint32_t step_back_seen;
+    uint64_t park_ticks; /* 0: never */
+    uint64_t hold_ticks; /* how long the source keeps the CPU at most */
+    uint64_t gave_way;   /* tsc of its last yield */
+    struct rotation rotation;
+    uint32_t move_seen;
     uint32_t random;
     bool finished;
 };
@@ -54,43 +48,6 @@ static void book_gap(struct loop *loop, uint64_t ticks)
     gaps->bucket[cell_gap_bucket(ns)]++;
 }
 
-/* Turn order on a shared CPU: looked at by the source alone, when nothing of its own is on its way.
- */
-static void tend_rotation(struct loop *loop)
-{
-    struct stage *stage = loop->stage;
-
-    if (!stage->ops->in_flight || stage->wait.rotation_count < 2)
-        return;
-    /*
-     * A source that held the CPU for longer than its slice would come back to another place in the queue than it
-     * left (EEVDF gives it a new deadline then); one that yields in time keeps its place.
-     */
-    book(loop, REGIME_HOUSEKEEPING, tsc_read());
-    wait_yield(stage->cell);
-    book(loop, REGIME_IDLE, tsc_read());
-    if (--loop->rotation_countdown)
-        return;
-    loop->rotation_countdown = 1;
-    if (stage->ops->in_flight(stage))
-        return;
-    int place = rotation_check(&stage->wait, stage->cells);
-    stage->figures.rotation_checked++;
-    stage->figures.rotation_wrong = place != 0;
-    /*
-     * As long as it takes at the start. Later a try costs a request more than a wrong turn does, and somebody
-     * else on our CPU may disturb the order faster than it is mended: a few a second.
-     */
-    loop->mending = place != 0 && loop->mending < loop->mending_max ? loop->mending + 1 : 0;
-    if (!loop->mending)
-        loop->mending_max = MENDING_LATER;
-    loop->rotation_countdown = loop->mending ? ROTATION_RETRY_TICKS : ROTATION_TICKS;
-    if (place != 0) {
-        stage->figures.rotation_mended++;
-        trace_event(&stage->trace, tsc_read(), POINT_rotation, (uint16_t)place, 0, 0);
-    }
-}
-
 static void tick(struct loop *loop, uint64_t now)
 {
     struct stage *stage = loop->stage;
@@ -99,7 +56,6 @@ static void tick(struct loop *loop, uint64_t now)
         stage->ops->tick(stage, now);
     if (stage->trace.lane.control)
         trace_tend(&stage->trace);
-    tend_rotation(loop);
     if (!stage_wanted(stage) && !stage->draining) {
         stage->draining = true;
         (void)cell_move(stage->cell, CELL_DRAINING, CELL_BY_STAGE);
@@ -128,6 +84,38 @@ static void park(struct loop *loop)
                     slept_us > UINT16_MAX ? UINT16_MAX : (uint16_t)slept_us, 0, 0);
 }
 
+/* Gives the CPU to the other stages of the rotation, and judges the round by who had it. */
+static void give_way(struct loop *loop, uint64_t now)
+{
+    struct stage *stage = loop->stage;
+    uint32_t place;
+
+    wait_yield(stage->cell);
+    loop->gave_way = now;
+    if (stage->wait.rotation_count < 2)
+        return;
+    enum rotation_verdict verdict =
+        rotation_vote(&loop->rotation, &stage->wait, stage->cells, now, &place);
+    if (verdict == ROTATION_OPEN)
+        return;
+    stage->figures.rotation_checked++;
+    stage->figures.rotation_wrong = verdict == ROTATION_WRONG;
+    if (verdict == ROTATION_RIGHT)
+        return;
+    if (stage->figures.rotation_mended++ == 0 || loop->rotation.tries == 1)
+        trace_event(&stage->trace, tsc_read(), POINT_rotation, (uint16_t)place, 0, 0);
+}
+
+/* A source keeps the CPU while nothing of its own is on its way, though not for ever: yielding takes
+ * effect only for who has not run too long. */
+static bool keeps_cpu(const struct loop *loop, uint64_t now)
+{
+    const struct stage *stage = loop->stage;
+
+    return stage->ops->in_flight && !stage->ops->in_flight(stage) &&
+           now - loop->gave_way < loop->hold_ticks;
+}
+
 /* Between two turns; the next one begins at loop->turn_began. */
 static void wait_turn(struct loop *loop, uint64_t now, bool idle)
 {
@@ -142,10 +130,10 @@ static void wait_turn(struct loop *loop, uint64_t now, bool idle)
         if (idle)
             wait_pause();
         return;
-    } else if (stage->ops->in_flight && !stage->ops->in_flight(stage) && !loop->mending) {
+    } else if (keeps_cpu(loop, now)) {
         return;
-    } else if (!rotation_obey(stage->cell, &loop->step_back_seen)) {
-        wait_yield(stage->cell);
+    } else if (!rotation_obey(stage->cell, &loop->move_seen)) {
+        give_way(loop, now);
     }
     loop->turn_began = tsc_read();
     book(loop, REGIME_IDLE, loop->turn_began);
@@ -194,9 +182,11 @@ void stage_loop(struct stage *stage)
         .tick_ticks = clock_ticks(&stage->clock, TICK_NS),
         .gap_ticks = clock_ticks(&stage->clock, GAP_NS),
         .park_ticks = clock_ticks(&stage->clock, stage->wait.park_after_ns),
-        .rotation_countdown = 10,
-        .mending_max = MENDING_FIRST,
-        .step_back_seen = load_relaxed(&stage->cell->step_back),
+        .hold_ticks = clock_ticks(&stage->clock, ROTATION_HOLD_NS),
+        .gave_way = now,
+        .rotation = {.stale_ticks = clock_ticks(&stage->clock, ROTATION_STALE_NS),
+                     .random = (uint32_t)now},
+        .move_seen = load_relaxed(&stage->cell->move_asked),
         .random = (uint32_t)now,
     };
 

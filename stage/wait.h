@@ -9,9 +9,8 @@
  *          1 ms). A hot stage never wakes a process on another CPU: that costs the waker 12 µs on a
  *          virtual machine
  *
- * On a shared CPU the order of turns is part of the contract: upstream before downstream.
- * sched_yield keeps whatever order chance began with, and the wrong one makes every request wait a
- * whole round. rotation_check() looks at it and sends who is too early to the end of the queue.
+ * On a shared CPU the order of turns is part of the contract, upstream before downstream:
+ * stage/rotation.h.
  */
 #ifndef TICKLINE_STAGE_WAIT_H
 #define TICKLINE_STAGE_WAIT_H
@@ -44,16 +43,5 @@ static inline void wait_pause(void)
 
 /* Gives way once and notes when our turn came again (the rotation is judged by it). */
 void wait_yield(struct cell *cell);
-
-/*
- * Source only, while nothing is on its way: gives way a few times and looks in which order the others had their
- * turn. 0: the right one. Else the place in plan->rotation of a stage that ran too early: it has been asked to sleep
- * once. Who wakes joins the queue at its end, as long as everybody else keeps yielding, the source too.
- */
-int rotation_check(const struct wait_plan *plan, struct cells *cells);
-
-/* Sleeps once where the source has asked for it; `seen` is the caller's memory of what
- * it has obeyed. */
-bool rotation_obey(struct cell *cell, uint32_t *seen);
 
 #endif
