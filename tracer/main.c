@@ -12,8 +12,13 @@
 #include <string.h>
 #include <unistd.h>
 
+/* A lane of default size holds 20 ms of 25 million stamps a second; who wakes more often than there is
+ * anything to write only disturbs its CPU. */
+enum { NAP_MIN_NS = 1000000, NAP_MAX_NS = 20000000 };
+
 struct tracer {
     struct history history;
+    uint64_t nap_ns; /* the next one; longer each time nothing was found */
     int run_folder;
     int trace_folder;
     struct ctf_facts facts;
@@ -77,6 +82,8 @@ static int tracer_poll(struct stage *stage)
     struct tracer *tracer = stage->self;
 
     int moved = history_drain(&tracer->history);
+    if (moved > 0)
+        tracer->nap_ns = NAP_MIN_NS;
     return moved < 0 ? stage_error(stage, moved,
                                    "cannot write the trace: %s; make room for the run directory",
                                    strerror(-moved))
@@ -90,8 +97,11 @@ static bool tracer_drained(struct stage *stage)
 
 static bool tracer_park(struct stage *stage, uint64_t ns)
 {
-    (void)stage;
-    return ring_nap(ns);
+    struct tracer *tracer = stage->self;
+    uint64_t nap = tracer->nap_ns > ns ? tracer->nap_ns : ns;
+
+    tracer->nap_ns = nap * 2 < NAP_MAX_NS ? nap * 2 : NAP_MAX_NS;
+    return ring_nap(nap);
 }
 
 static void tracer_close(struct stage *stage)
