@@ -29,7 +29,7 @@ struct shape {
 /* Bytes a second of 256 MiB written as `dd oflag=direct bs=1M` does; 0 where O_DIRECT is refused. */
 static double plain_writes(const struct bench *bench, const struct scratch *scratch)
 {
-    char path[160];
+    char path[sizeof(scratch->path) + 8];
     uint64_t written = 0;
 
     snprintf(path, sizeof(path), "%s/plain", scratch->path);

@@ -15,13 +15,15 @@ enum { OPEN_MAX_FOLDERS = 8 };
 
 int scratch_make(struct scratch *scratch, const char *parent, struct bench_result *result)
 {
-    char build[64];
+    char build[sizeof(scratch->path) - sizeof("/bench-run-XXXXXX")];
 
     if (!parent) {
         rig_build_folder(build, sizeof(build));
         parent = build;
     }
-    snprintf(scratch->path, sizeof(scratch->path), "%s/bench-run-XXXXXX", parent);
+    int length = snprintf(scratch->path, sizeof(scratch->path), "%s/bench-run-XXXXXX", parent);
+    if (length >= (int)sizeof(scratch->path))
+        return bench_fail(result, -ENAMETOOLONG, "%s: too long a path", parent);
     if (!mkdtemp(scratch->path))
         return bench_fail(result, -errno, "%s: %s", scratch->path, strerror(errno));
     return 0;

@@ -6,7 +6,7 @@
 #include "tests/bench/bench.h"
 
 struct scratch {
-    char path[128];
+    char path[512];
 };
 
 /* Below `parent`, or in the build directory where that is NULL. 0 or -errno, said in the note. */
