@@ -77,7 +77,9 @@ $(BUILD)/bench/codec: $(filter-out %/main.o,$(call objects,worker))
 benches: all $(BENCHES:%=$(BUILD)/bench/%) $(BUILD)/bench/memory_rx $(BUILD)/bench/memory_tx \
 	$(BUILD)/bench/instructions
 
-bench: benches
+# bench.py builds what it runs.
+bench:
+	harness/setup.sh requirements-bench.txt
 	harness/bench.py
 
 # Peers of theirs: other people's rings, stamps and wake-ups, as Debian ships them. Only these need its
@@ -117,13 +119,13 @@ tsan:
 	$(MAKE) BUILD=build-tsan SANITIZE=thread tests
 
 # Programs and harness under lib/, `tickline` and a `tickline-TOOL` for each tool of the harness in
-# bin/. DESTDIR is put before all of it.
+# bin/, but for bench.py, which needs the sources. DESTDIR is put before all of it.
 PREFIX  ?= /usr/local
 DESTDIR ?=
 LIB     := $(DESTDIR)$(PREFIX)/lib/tickline
 BIN     := $(DESTDIR)$(PREFIX)/bin
 SHARE   := $(DESTDIR)$(PREFIX)/share
-TOOLS   := $(filter-out _%,$(patsubst harness/%.py,%,$(wildcard harness/*.py)))
+TOOLS   := $(filter-out _% bench,$(patsubst harness/%.py,%,$(wildcard harness/*.py)))
 MAN     := $(wildcard man/*.1)
 COMPLETION := $(SHARE)/bash-completion/completions
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# bash completion of tickline, tickline-lab and launch.sh: commands, options, configuration keys.
+# bash completion of tickline, its tools and launch.sh: commands, options, configuration keys.
 # The keys come from `tickline config --keys`, so they are always those of this build.
 
 # _tickline_keys TICKLINE: section.key= of every key.
@@ -51,4 +51,4 @@ _tickline_tool() {
 
 complete -o filenames -F _tickline tickline tickline-lab launch.sh
 complete -o filenames -F _tickline_tool tickline-summary tickline-compare tickline-capture \
-    tickline-generate tickline-sweep tickline-timeline
+    tickline-generate tickline-sweep tickline-timeline harness/bench.py

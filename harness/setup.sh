@@ -71,10 +71,13 @@ has_python() {
 
 # Where PyPI cannot be reached, Debian's own packages serve as well. Sets `python`.
 install_python() {
-    local had=no arguments=() debian=(python3-numpy python3-rich python3-scipy python3-xxhash)
+    local had=no arguments=() debian=(python3-numpy python3-rich python3-xxhash)
     for list in "${lists[@]}"; do
         arguments+=(-r "$list")
-        [ "$list" != requirements-dev.txt ] || debian+=(python3-pytest python3-dpkt python3-matplotlib)
+        case $list in
+        requirements-dev.txt) debian+=(python3-pytest python3-dpkt) ;;
+        requirements-bench.txt) debian+=(python3-scipy python3-matplotlib) ;;
+        esac
     done
     mkdir -p build
     python=venv
@@ -84,7 +87,11 @@ install_python() {
         /usr/bin/python3 -m venv .venv >build/pip.log 2>&1 || :
     fi
     .venv/bin/python -m pip install --quiet --disable-pip-version-check --retries 2 \
-        "${arguments[@]}" >>build/pip.log 2>&1 && return
+        "${arguments[@]}" >>build/pip.log 2>&1 && {
+        # What older stamps speak of, a new .venv has not.
+        [ $had = yes ] || rm -f build/.setup-*
+        return
+    }
     if [ $had = yes ]; then
         say "pip failed (build/pip.log); mend the network, or remove .venv to use Debian's packages"
         return 1

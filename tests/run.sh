@@ -19,7 +19,7 @@ case ${1-} in
 *) echo "tests/run.sh: $1: expected --quick or nothing" >&2 && exit 2 ;;
 esac
 
-packages=(libcunit1-dev babeltrace2 tcpdump strace clang-format clang-tidy cppcheck shellcheck)
+packages=(libcunit1-dev babeltrace2 tcpdump strace valgrind clang-format clang-tidy cppcheck shellcheck)
 report=()
 failed=0
 
@@ -46,7 +46,7 @@ programs() {
 mapfile -t cunit < <(find tests -maxdepth 1 -name 'test_*.c' -printf '%f\n' | sed 's/\.c$//' | sort)
 jobs=$(nproc)
 
-part setup harness/setup.sh requirements-dev.txt "${packages[@]}"
+part setup harness/setup.sh requirements-dev.txt requirements-bench.txt "${packages[@]}"
 part build make -s -j "$jobs" all tests
 part 'CUnit' programs build "${cunit[@]}"
 part lint make -s lint

@@ -14,13 +14,19 @@ from conftest import ROOT
 pytestmark = pytest.mark.skipif(
     not (ROOT / "build" / "tickline").exists(), reason="needs build/tickline: make"
 )
-TOOLS = ("lab", "summary", "compare", "capture", "generate")
 
 
 def make(goal: str, destination: Path) -> None:
     # The programs are built: -o all keeps make from looking at that again.
     command = ["make", "-s", "-o", "all", goal, f"DESTDIR={destination}", "PREFIX=/opt/tickline"]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=60)
+
+
+def tools() -> list[str]:
+    """Those of the harness that the Makefile installs."""
+    command = ["make", "-s", "--eval=tools: ; @echo $(TOOLS)", "tools"]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=60)
+    return done.stdout.split()
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +58,17 @@ def attempt(
 
 
 def test_what_is_installed(installed: Path) -> None:
-    for path in ("bin/tickline", *(f"bin/tickline-{tool}" for tool in TOOLS)):
+    names = ["tickline", *(f"tickline-{tool}" for tool in tools())]
+    assert {"tickline-lab", "tickline-summary", "tickline-compare"} <= set(names)
+    assert {path.name for path in (installed / "bin").iterdir()} == set(names)
+    for path in (f"bin/{name}" for name in names):
         assert os.access(installed / path, os.X_OK), path
         assert str(installed) not in os.readlink(installed / path)  # it may be moved
-    for tool in ("", *(f"-{tool}" for tool in TOOLS)):
-        assert (installed / f"share/man/man1/tickline{tool}.1").exists()
-        assert (installed / f"share/bash-completion/completions/tickline{tool}").exists()
+    for name in names:
+        assert (installed / f"share/man/man1/{name}.1").exists()
+        assert (installed / f"share/bash-completion/completions/{name}").exists()
     assert (installed / "share/tickline/configs/isolated.ini").exists()
+    assert not list(installed.rglob("*bench*"))  # it is a tool of the sources
 
 
 def test_the_pipeline_runs_from_there(installed: Path, tmp_path: Path) -> None:
