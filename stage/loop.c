@@ -92,8 +92,6 @@ static void give_way(struct loop *loop, uint64_t now)
 
     wait_yield(stage->cell);
     loop->gave_way = now;
-    if (stage->wait.rotation_count < 2)
-        return;
     enum rotation_verdict verdict =
         rotation_vote(&loop->rotation, &stage->wait, stage->cells, now, &place);
     if (verdict == ROTATION_OPEN)
@@ -185,6 +183,7 @@ void stage_loop(struct stage *stage)
         .hold_ticks = clock_ticks(&stage->clock, ROTATION_HOLD_NS),
         .gave_way = now,
         .rotation = {.stale_ticks = clock_ticks(&stage->clock, ROTATION_STALE_NS),
+                     .rest_ticks = clock_ticks(&stage->clock, ROTATION_REST_NS),
                      .random = (uint32_t)now},
         .move_seen = load_relaxed(&stage->cell->move_asked),
         .random = (uint32_t)now,

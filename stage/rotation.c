@@ -15,6 +15,7 @@ enum {
     MOVE_ROUNDS = 4, /* for a stage to obey */
     PARTS = 16,      /* of a slice */
     NAP_NS = 100000,
+    TRIES_FACTOR = 8, /* times the stages squared: several times what it takes */
 };
 
 /* Who ran before its upstream neighbour since `began`: its place; 0: nobody; the count: somebody had
@@ -55,15 +56,24 @@ static void mend(struct rotation *rotation, const struct wait_plan *plan, struct
     else if (rotation->tries % 2 && place > 1)
         who = place - 1; /* the one it ran before: either may have no room */
     ask(cells, plan->rotation[who], 1 + (rotation->random >> 16) % (PARTS - 1));
-    rotation->tries++;
     rotation->skip = MOVE_ROUNDS;
+    if (++rotation->tries > TRIES_FACTOR * plan->rotation_count * plan->rotation_count) {
+        rotation->tries = 0;
+        rotation->rest_until = tsc_read() + rotation->rest_ticks;
+    }
 }
 
 enum rotation_verdict rotation_vote(struct rotation *rotation, const struct wait_plan *plan,
                                     struct cells *cells, uint64_t began, uint32_t *place)
 {
+    if (plan->rotation_count < 2)
+        return ROTATION_OPEN;
+    if (unlikely(rotation->rest_until != 0)) {
+        if (position_diff(began, rotation->rest_until) < 0)
+            return ROTATION_OPEN;
+        rotation->rest_until = 0;
+    }
     int order = round_order(rotation, plan, cells, began);
-
     if (order < 0 || (rotation->skip > 0 && rotation->skip-- > 0))
         return ROTATION_OPEN;
     rotation->vote[order]++;
@@ -86,43 +96,29 @@ enum rotation_verdict rotation_vote(struct rotation *rotation, const struct wait
     return *place == 0 ? ROTATION_RIGHT : ROTATION_WRONG;
 }
 
-/* The slice of this task in ns, set to another where `ns` is given (0: the kernel's own again). 0
- * where the kernel has no slices to set. */
-static uint64_t slice(const uint64_t *ns)
-{
-    struct sched_attr attr = {.size = sizeof(attr)};
-
-    if (syscall(SYS_sched_getattr, 0, &attr, sizeof(attr), 0) < 0 || attr.sched_runtime == 0)
-        return 0;
-    uint64_t before = attr.sched_runtime;
-    if (ns) {
-        attr.sched_runtime = *ns;
-        if (syscall(SYS_sched_setattr, 0, &attr, 0) < 0)
-            return 0;
-    }
-    return before;
-}
-
 bool rotation_obey(struct cell *cell, uint32_t *seen)
 {
-    const uint64_t usual = 0;
+    struct sched_attr attr = {.size = sizeof(attr)};
     uint32_t asked = load_acquire(&cell->move_asked);
 
     if (likely(asked == *seen))
         return false;
     *seen = asked;
-    uint64_t whole = slice(NULL);
-    uint64_t longer = whole + whole * (asked & 0xff) / PARTS;
-    if (whole == 0 || slice(&longer) == 0) {
+    /* For this policy sched_runtime is the task's slice; 0 where the kernel has none to set. */
+    if (syscall(SYS_sched_getattr, 0, &attr, sizeof(attr), 0) < 0)
+        attr.sched_runtime = 0;
+    attr.sched_runtime += attr.sched_runtime * (asked & 0xff) / PARTS;
+    if (attr.sched_runtime == 0 || syscall(SYS_sched_setattr, 0, &attr, 0) < 0) {
         const struct timespec nap = {.tv_nsec = (long)(asked & 0xff) * NAP_NS};
         nanosleep(&nap, NULL);
         store_relaxed(&cell->resumed, tsc_read());
         return true;
     }
-    /* Of the yield that moves the deadline by the longer slice, and of the next one, which makes it
-     * count. */
+    /* One yield that moves the deadline by the longer slice, and one that makes it count; between
+     * them back to the kernel's own (0). */
     wait_yield(cell);
-    (void)slice(&usual);
+    attr.sched_runtime = 0;
+    (void)syscall(SYS_sched_setattr, 0, &attr, 0);
     wait_yield(cell);
     return true;
 }

@@ -23,11 +23,17 @@
 
 #include "stage/wait.h"
 
-enum { ROTATION_HOLD_NS = 200000, ROTATION_STALE_NS = 10000000 };
+enum {
+    ROTATION_HOLD_NS = 200000,
+    ROTATION_STALE_NS = 10000000,
+    ROTATION_REST_NS = 250000000, /* after many tries in vain: somebody else is on this CPU */
+};
 
 /* What the source knows of its rotation. */
 struct rotation {
-    uint64_t stale_ticks;        /* who had no turn for so long is parked, and says nothing */
+    uint64_t stale_ticks; /* who had no turn for so long is parked, and says nothing */
+    uint64_t rest_ticks;
+    uint64_t rest_until;         /* tsc */
     uint32_t votes;              /* of this look */
     uint32_t skip;               /* rounds, until a stage has moved */
     uint32_t vote[CELL_MAX + 1]; /* by place of who ran too early; 0: right; count: cut short */
@@ -38,7 +44,7 @@ struct rotation {
 enum rotation_verdict { ROTATION_OPEN, ROTATION_RIGHT, ROTATION_WRONG };
 
 /*
- * Source only, after a yield at tsc `began`: the round counts as one vote. When there are enough, the
+ * Source only, after a yield at tsc `began`: the round counts as one vote. Without company: OPEN. When there are enough, the
  * verdict; where it is WRONG a stage has been asked to move, and `place` is who ran too early (the
  * count of stages: the round was cut short).
  */

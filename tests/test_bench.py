@@ -169,6 +169,7 @@ def test_headlines_have_every_family_and_no_variants():
     ]
     assert relations.headlines(names) == [
         "limit/pingpong",
+        "limit/forwarder/5000",
         "limit/forwarder/20000",
         "ring/rtt/64",
         "ring/rtt/64/d16",
@@ -177,6 +178,7 @@ def test_headlines_have_every_family_and_no_variants():
         "e2e/udp/5000",
         "peer/boost/ring/rtt/64",
         "peer/nginx/e2e/udp/5000",
+        "peer/nginx/e2e/udp/40000",
     ]
 
 

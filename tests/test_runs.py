@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -135,8 +136,9 @@ def babeltrace(trace: Path) -> tuple[int, int]:
     assert done.returncode == 0, done.stderr
     discarded = 0
     for line in done.stderr.splitlines():
-        if "discarded" in line:
-            discarded += int(line.split("discarded ")[1].split()[0])
+        # Where a stream begins in the middle of a run, how many were discarded before is not known.
+        if told := re.search(r"discarded (\d+) event", line):
+            discarded += int(told[1])
     return done.stdout.count("\n"), discarded
 
 
@@ -360,8 +362,12 @@ ON_THE_PATH = {
     "worker0": {"sched_yield"},
     "tx": {"sendto", "sched_yield"},
 }
-# The tick: is the launcher alive (10 a second), a step back in the rotation, a park when idle.
-HOUSEKEEPING = {"recvmsg", "clock_nanosleep", "nanosleep", "ppoll", "futex", "restart_syscall"}
+# The tick: is the launcher alive (10 a second), a park when idle; and moves in the rotation, of
+# which a stage under strace makes more than any other: it misses its turns.
+HOUSEKEEPING = {
+    "recvmsg", "clock_nanosleep", "nanosleep", "ppoll", "futex", "restart_syscall",
+    "sched_getattr", "sched_setattr",
+}  # fmt: skip
 
 
 def counted_calls(strace: str, pid: int, seconds: float) -> dict[str, int]:
@@ -391,7 +397,7 @@ def test_the_steady_state_makes_no_other_system_call(lab: Lab) -> None:
         assert path & set(calls), (name, calls)
         others = {call: n for call, n in calls.items() if call not in path}
         assert set(others) <= HOUSEKEEPING, (name, calls)
-        assert sum(others.values()) < 200, (name, calls)
+        assert sum(others.values()) < 400, (name, calls)
     outcome = lab.finish(process)
     assert outcome.status == 0, outcome.stderr
 

@@ -110,6 +110,17 @@ int bench_fail(struct bench_result *result, int err, const char *format, ...)
     return err;
 }
 
+void *bench_memory(size_t bytes)
+{
+    void *memory = calloc(1, bytes);
+
+    if (!memory) {
+        fprintf(stderr, "bench: %zu bytes of memory: %s\n", bytes, strerror(errno));
+        exit(4);
+    }
+    return memory;
+}
+
 void *bench_shared(size_t bytes)
 {
     void *memory =
@@ -234,10 +245,8 @@ static void calibrate(struct bench *bench)
 
 static json_t *run_here(const struct bench *bench, const struct bench_case *one)
 {
-    struct bench_result *result = calloc(1, sizeof(*result));
+    struct bench_result *result = bench_memory(sizeof(*result));
 
-    if (!result)
-        return NULL;
     (void)cpu_pin(bench->cpu[0]);
     alarm(SECONDS_MAX);
     int err = one->run(bench, one->parameter, result);

@@ -92,6 +92,10 @@ void bench_extra(struct bench_result *result, const char *name, double value);
 int bench_fail(struct bench_result *result, int err, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* Zeroed memory of this process, which is one repetition and ends soon: never freed. Ends the program
+ * where there is none. */
+void *bench_memory(size_t bytes);
+
 /* Zeroed memory shared with children, prefaulted; ends the program where there is none. */
 void *bench_shared(size_t bytes);
 

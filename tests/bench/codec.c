@@ -67,15 +67,13 @@ static int run_codec(const struct bench *bench, const void *parameter, struct be
     const struct shape *shape = parameter;
     const struct schema *schema = schema_of(shape->schema);
     const struct handler *handler = shape->handler ? handler_find(shape->handler) : NULL;
-    struct requests *requests = calloc(1, sizeof(*requests));
+    struct requests *requests = bench_memory(sizeof(*requests));
     uint32_t batches = bench->quick ? BATCHES / 4 : BATCHES;
-    uint32_t *samples = malloc(batches * sizeof(*samples));
+    uint32_t *samples = bench_memory(batches * sizeof(*samples));
     static struct config config;
     char error[CONFIG_ERROR_MAX];
     uint64_t sum = 0;
 
-    if (!requests || !samples)
-        return -ENOMEM;
     if (shape->handler && !handler)
         return bench_fail(result, -ENOENT, "no such handler");
     if (config_parse(&config, "", 0, "bench", error) < 0 ||
@@ -91,8 +89,6 @@ static int run_codec(const struct bench *bench, const void *parameter, struct be
     bench_spread(bench, result, samples, batches, REQUESTS);
     result->n = (uint64_t)batches * REQUESTS;
     result->items_per_second = 1e9 / result->ns;
-    free(requests);
-    free(samples);
     return 0;
 }
 

@@ -109,11 +109,9 @@ static int stamp_and_drain(const struct bench *bench, const struct shape *shape,
 static int run_drain(const struct bench *bench, const void *parameter, struct bench_result *result)
 {
     const struct shape *shape = parameter;
-    struct rig *rig = calloc(1, sizeof(*rig));
+    struct rig *rig = bench_memory(sizeof(*rig));
     struct scratch scratch;
 
-    if (!rig)
-        return -ENOMEM;
     int err = scratch_make(&scratch, shape->parent, result);
     if (err < 0)
         return err;
@@ -127,7 +125,6 @@ static int run_drain(const struct bench *bench, const void *parameter, struct be
         err = stamp_and_drain(bench, shape, rig, &scratch, result);
     rig_close(rig);
     scratch_remove(&scratch);
-    free(rig);
     return err;
 }
 

@@ -5,6 +5,7 @@
  * only what the two stages do is small.
  *
  *   spin/two   each stage on a CPU of its own         yield/one  both on one CPU, taking turns
+ *   spin/one   both on one CPU and neither gives way: what the scheduler's slices cost
  *   park/one   the consumer sleeps between messages   park/two   the same on another CPU: found by a
  *              and is woken by the bell                          source that was idle itself
  *
@@ -167,6 +168,7 @@ static int run_stages(struct rig *rig, const struct bench *bench, const struct s
     struct source source = {.shared = shared};
     struct consumer consumer = {.shared = shared};
     bool park = strcmp(shape->wait, "park") == 0;
+    bool spin = strcmp(shape->wait, "spin") == 0;
     int source_cpu = shape->one ? bench->cpu[1] : bench->cpu[0];
     const struct rig_stage to = {
         .name = "tx",
@@ -183,8 +185,8 @@ static int run_stages(struct rig *rig, const struct bench *bench, const struct s
         .cell = CELL_RX,
         .cpu = source_cpu,
         .upstream_cpu = source_cpu,
-        .wait = shape->one ? "yield" : "spin",
-        .rotation = shape->one ? "0,1" : "",
+        .wait = shape->one && !spin ? "yield" : "spin",
+        .rotation = shape->one && !spin ? "0,1" : "",
         .ops = &source_ops,
         .self = &source,
     };
@@ -206,10 +208,8 @@ static int run_hop(const struct bench *bench, const void *parameter, struct benc
     const struct rig_plan plan = {.ini = "[ring]\nslot = 128\n[trace]\nstamps = off\n",
                                   .lane_bytes = 1 << 17};
     struct shared *shared = bench_shared(sizeof(*shared));
-    struct rig *rig = calloc(1, sizeof(*rig));
+    struct rig *rig = bench_memory(sizeof(*rig));
 
-    if (!rig)
-        return -ENOMEM;
     if (!shape->one && bench->cpu[0] == bench->cpu[1])
         return bench_fail(result, -ENOTSUP, "needs two CPUs");
     shared->messages = shape->messages / (bench->quick ? 10 : 1);
@@ -227,7 +227,6 @@ static int run_hop(const struct bench *bench, const void *parameter, struct benc
         bench_spread(bench, result, shared->samples, shared->messages, 1);
     result->regime = BENCH_KEEPS_UP;
     rig_close(rig);
-    free(rig);
     return err;
 }
 
@@ -239,6 +238,7 @@ static int run_hop(const struct bench *bench, const void *parameter, struct benc
 
 static const struct bench_case cases[] = {
     {"hop/spin/two", run_hop, SHAPE("spin", false, 3000, 300000)},
+    {"hop/spin/one", run_hop, SHAPE("spin", true, 3000000, 500)},
     {"hop/yield/one", run_hop, SHAPE("yield", true, 10000, 100000)},
     {"hop/yield/two", run_hop, SHAPE("yield", false, 3000, 300000)},
     {"hop/park/one", run_hop, SHAPE("park", true, 100000, 10000)},

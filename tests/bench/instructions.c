@@ -74,11 +74,11 @@ static int drive(struct rig *rig, uint64_t requests, struct bench_result *result
 static int run(const struct variant *variant, uint64_t requests)
 {
     struct bench bench = {.clock = clock_from_hz(2.6e9)};
-    struct bench_result *result = calloc(1, sizeof(*result));
-    struct rig *rig = calloc(1, sizeof(*rig));
+    struct bench_result *result = bench_memory(sizeof(*result));
+    struct rig *rig = bench_memory(sizeof(*rig));
     int fd = memfd_create("bench-memory", MFD_CLOEXEC);
 
-    if (!rig || !result || fd < 0 || ftruncate(fd, sizeof(struct memory)) < 0)
+    if (fd < 0 || ftruncate(fd, sizeof(struct memory)) < 0)
         return 4;
     const struct rig_plan plan = {.ini = variant->ini, .memory = fd};
     int err = rig_open(rig, &bench, &plan, result);
@@ -87,8 +87,6 @@ static int run(const struct variant *variant, uint64_t requests)
     if (err < 0)
         fprintf(stderr, "%s: %s\n", variant->name, result->note);
     rig_close(rig);
-    free(rig);
-    free(result);
     close(fd);
     return err < 0 ? 1 : 0;
 }

@@ -19,12 +19,10 @@ enum { BATCH = 64, RECORDS = 1 << 16 };
 static int run_rdtsc(const struct bench *bench, const void *parameter, struct bench_result *result)
 {
     uint64_t batches = bench->quick ? 20000 : 200000;
-    uint32_t *samples = malloc(batches * sizeof(*samples));
+    uint32_t *samples = bench_memory(batches * sizeof(*samples));
     uint64_t sum = 0;
 
     (void)parameter;
-    if (!samples)
-        return -ENOMEM;
     for (uint64_t i = 0; i < batches; i++) {
         uint64_t began = tsc_read();
         for (int k = 0; k < BATCH; k++)
@@ -33,7 +31,6 @@ static int run_rdtsc(const struct bench *bench, const void *parameter, struct be
     }
     __asm__ volatile("" ::"r"(sum));
     bench_spread(bench, result, samples, batches, BATCH + 1);
-    free(samples);
     return 0;
 }
 
@@ -49,13 +46,11 @@ static int run_rdtsc_store(const struct bench *bench, const void *parameter,
                            struct bench_result *result)
 {
     uint64_t batches = bench->quick ? 20000 : 200000;
-    uint32_t *samples = malloc(batches * sizeof(*samples));
-    uint32_t *singles = malloc(batches * BATCH * sizeof(*singles));
+    uint32_t *samples = bench_memory(batches * sizeof(*samples));
+    uint32_t *singles = bench_memory(batches * BATCH * sizeof(*singles));
     struct pair *records = bench_shared(RECORDS * sizeof(*records));
 
     (void)parameter;
-    if (!samples || !singles)
-        return -ENOMEM;
     for (uint64_t i = 0; i < batches; i++) {
         struct pair *first = records + i * BATCH % RECORDS;
         struct pair *next = first;
@@ -73,8 +68,6 @@ static int run_rdtsc_store(const struct bench *bench, const void *parameter,
     bench_spread(bench, result, singles, batches * (BATCH - 1), 1);
     result->ns = figure;
     result->page_bytes = 4096;
-    free(samples);
-    free(singles);
     return 0;
 }
 
@@ -134,15 +127,12 @@ static int run_pingpong(const struct bench *bench, const void *parameter,
                         struct bench_result *result)
 {
     uint64_t rounds = bench->quick ? 100000 : 1000000;
-    uint32_t *samples = malloc(rounds * sizeof(*samples));
+    uint32_t *samples = bench_memory(rounds * sizeof(*samples));
     struct bench_result other = {0};
 
     (void)parameter;
-    if (!samples)
-        return -ENOMEM;
     int err = pingpong(bench, false, samples, rounds);
     if (err < 0) {
-        free(samples);
         return bench_fail(result, err, "needs two CPUs");
     }
     bench_spread(bench, result, samples, rounds, 1);
@@ -150,7 +140,6 @@ static int run_pingpong(const struct bench *bench, const void *parameter,
     bench_spread(bench, &other, samples, rounds, 1);
     bench_better(result, &other);
     result->page_bytes = 4096;
-    free(samples);
     return err;
 }
 
@@ -177,13 +166,11 @@ static int yielder(void *argument)
 static int run_yield(const struct bench *bench, const void *parameter, struct bench_result *result)
 {
     uint64_t count = bench->quick ? 50000 : 500000;
-    uint32_t *samples = malloc(count * sizeof(*samples));
+    uint32_t *samples = bench_memory(count * sizeof(*samples));
     struct yields *shared = bench_shared(sizeof(*shared));
     uint64_t taken = 0;
 
     (void)parameter;
-    if (!samples)
-        return -ENOMEM;
     pid_t child = bench_child(bench->cpu[1], yielder, shared);
     int err = cpu_pin(bench->cpu[1]);
     uint64_t last = 0;
@@ -200,7 +187,6 @@ static int run_yield(const struct bench *bench, const void *parameter, struct be
     if (taken == 0)
         return bench_fail(result, -EIO, "the other process never ran");
     bench_spread(bench, result, samples, taken, 1);
-    free(samples);
     return err < 0 ? err : waited;
 }
 

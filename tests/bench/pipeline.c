@@ -114,10 +114,8 @@ static void pass(const struct rig *rig, bool tracer, long ms)
 static int observe(const struct bench *bench, const struct rig_plan *plan, bool tracer,
                    struct memory *memory, struct moment moment[2], struct bench_result *result)
 {
-    struct rig *rig = calloc(1, sizeof(*rig));
+    struct rig *rig = bench_memory(sizeof(*rig));
 
-    if (!rig)
-        return -ENOMEM;
     int err = rig_open(rig, bench, plan, result);
     if (err == 0)
         err = start_all(rig, bench, tracer, result);
@@ -130,7 +128,6 @@ static int observe(const struct bench *bench, const struct rig_plan *plan, bool 
         err = rig_drain(rig, result);
     }
     rig_close(rig);
-    free(rig);
     if (err == 0 && moment[1].completed == moment[0].completed)
         err = bench_fail(result, -EIO, "nothing came through");
     return err;

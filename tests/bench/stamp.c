@@ -54,11 +54,11 @@ static uint64_t intervals(const struct trace *trace, uint32_t count, uint32_t *s
 {
     const struct lane_record *record = (const struct lane_record *)(const void *)trace->next;
     const uint8_t *begin = lane_payload(&trace->lane, load_relaxed(&trace->lane.control->sealed));
-    uint64_t there = (uint64_t)(trace->next - begin) / LANE_RECORD_BYTES;
     uint64_t taken = 0;
 
     if (!trace->next)
         return 0;
+    uint64_t there = (uint64_t)(trace->next - begin) / LANE_RECORD_BYTES;
     for (uint64_t i = 1; i < count && i < there; i++)
         samples[taken++] = bench_ticks32(load_relaxed(&record[-(int64_t)i].tsc) -
                                          load_relaxed(&record[-(int64_t)i - 1].tsc));
@@ -72,11 +72,10 @@ struct samples {
     uint64_t single_count;
 };
 
-static int samples_open(struct samples *samples, uint64_t batches)
+static void samples_open(struct samples *samples, uint64_t batches)
 {
-    *samples = (struct samples){.batches = malloc(batches * sizeof(uint32_t)),
-                                .singles = malloc(batches * BATCH * sizeof(uint32_t))};
-    return samples->batches && samples->singles ? 0 : -ENOMEM;
+    *samples = (struct samples){.batches = bench_memory(batches * sizeof(uint32_t)),
+                                .singles = bench_memory(batches * BATCH * sizeof(uint32_t))};
 }
 
 /* Median over batches as the figure, percentiles of single stamps beside it. */
@@ -87,8 +86,6 @@ static void samples_tell(const struct bench *bench, struct samples *samples,
     double figure = result->ns;
     bench_spread(bench, result, samples->singles, samples->single_count, 1);
     result->ns = figure;
-    free(samples->batches);
-    free(samples->singles);
 }
 
 static inline void stamp_batch(struct trace *trace, struct samples *samples)
@@ -111,13 +108,12 @@ static inline void stamp_batch(struct trace *trace, struct samples *samples)
 static int run_tight(const struct bench *bench, const void *parameter, struct bench_result *result)
 {
     uint64_t batches = bench->quick ? 20000 : 200000;
-    struct stamper *stamper = calloc(1, sizeof(*stamper));
+    struct stamper *stamper = bench_memory(sizeof(*stamper));
     struct samples samples;
 
     (void)parameter;
-    int err = stamper ? samples_open(&samples, batches) : -ENOMEM;
-    if (err == 0)
-        err = stamper_open(stamper, 1, result);
+    samples_open(&samples, batches);
+    int err = stamper_open(stamper, 1, result);
     if (err < 0)
         return err;
     for (uint64_t i = 0; i < batches; i++) {
@@ -128,7 +124,6 @@ static int run_tight(const struct bench *bench, const void *parameter, struct be
         return bench_fail(result, -EIO, "stamps were discarded");
     samples_tell(bench, &samples, result);
     region_close(&stamper->arena);
-    free(stamper);
     return 0;
 }
 
@@ -141,12 +136,12 @@ static int run_sampled(const struct bench *bench, const void *parameter,
     enum { LOOP = 10000, ROUNDS = 400 };
     const uint32_t sample = *(const uint32_t *)parameter;
     const uint32_t rounds = bench->quick ? ROUNDS : 10 * ROUNDS;
-    struct stamper *stamper = calloc(1, sizeof(*stamper));
-    uint32_t *with = malloc(rounds * sizeof(*with));
-    uint32_t *without = malloc(rounds * sizeof(*without));
+    struct stamper *stamper = bench_memory(sizeof(*stamper));
+    uint32_t *with = bench_memory(rounds * sizeof(*with));
+    uint32_t *without = bench_memory(rounds * sizeof(*without));
     struct bench_result empty = {0};
 
-    int err = stamper && with && without ? stamper_open(stamper, sample, result) : -ENOMEM;
+    int err = stamper_open(stamper, sample, result);
     if (err < 0)
         return err;
     for (uint32_t r = 0; r < rounds; r++) {
@@ -169,9 +164,6 @@ static int run_sampled(const struct bench *bench, const void *parameter,
     result->ns = result->ns > empty.ns ? result->ns - empty.ns : 0;
     result->n = (uint64_t)rounds * LOOP;
     region_close(&stamper->arena);
-    free(stamper);
-    free(with);
-    free(without);
     return 0;
 }
 
@@ -215,13 +207,13 @@ static uint32_t worked(struct stamper *stamper, uint32_t steps, bool stamp)
 static int run_work(const struct bench *bench, const void *parameter, struct bench_result *result)
 {
     uint64_t batches = bench->quick ? 5000 : 50000;
-    struct stamper *stamper = calloc(1, sizeof(*stamper));
-    uint32_t *with = malloc(batches * sizeof(*with));
-    uint32_t *without = malloc(batches * sizeof(*without));
+    struct stamper *stamper = bench_memory(sizeof(*stamper));
+    uint32_t *with = bench_memory(batches * sizeof(*with));
+    uint32_t *without = bench_memory(batches * sizeof(*without));
     struct bench_result plain = {0};
 
     (void)parameter;
-    int err = stamper && with && without ? stamper_open(stamper, 1, result) : -ENOMEM;
+    int err = stamper_open(stamper, 1, result);
     if (err < 0)
         return err;
     uint32_t steps = steps_for(bench, WORK_NS);
@@ -236,9 +228,6 @@ static int run_work(const struct bench *bench, const void *parameter, struct ben
     bench_extra(result, "work", plain.ns);
     result->ns -= plain.ns;
     region_close(&stamper->arena);
-    free(stamper);
-    free(with);
-    free(without);
     return 0;
 }
 
@@ -254,9 +243,8 @@ static int stamp_paced(const struct bench *bench, struct rig *rig, struct bench_
     struct trace trace;
     struct lane lane;
 
-    int err = samples_open(&samples, batches);
-    if (err == 0)
-        err = lane_find(&lane, &rig->arena, "rx");
+    samples_open(&samples, batches);
+    int err = lane_find(&lane, &rig->arena, "rx");
     if (err == 0)
         err = cpu_pin(bench->cpu[1]);
     if (err < 0)
@@ -277,12 +265,10 @@ static int stamp_paced(const struct bench *bench, struct rig *rig, struct bench_
 static int run_sustained(const struct bench *bench, const void *parameter,
                          struct bench_result *result)
 {
-    struct rig *rig = calloc(1, sizeof(*rig));
+    struct rig *rig = bench_memory(sizeof(*rig));
     struct scratch scratch;
 
     (void)parameter;
-    if (!rig)
-        return -ENOMEM;
     int err = scratch_make(&scratch, NULL, result);
     if (err < 0)
         return err;
@@ -296,7 +282,6 @@ static int run_sustained(const struct bench *bench, const void *parameter,
         err = rig_drain(rig, result);
     rig_close(rig);
     scratch_remove(&scratch);
-    free(rig);
     return err;
 }
 

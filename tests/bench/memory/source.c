@@ -36,6 +36,7 @@ int sockets_open(struct stage *stage, int sockets[SOCKETS_MAX])
 
 static uint32_t write_request(uint8_t *out, uint32_t number)
 {
+    static const uint8_t payload[8] = {'a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'};
     uint64_t id = htobe64(number);
     uint32_t length = htobe32(8);
 
@@ -45,11 +46,11 @@ static uint32_t write_request(uint8_t *out, uint32_t number)
     case SCHEMA_V2:
         memcpy(out, &id, sizeof(id));
         memcpy(out + 8, &length, sizeof(length));
-        memcpy(out + 12, "abcdefgh", 8);
+        memcpy(out + 12, payload, sizeof(payload));
         return 20;
     case SCHEMA_DATAGRAM:
     default:
-        memcpy(out, "abcdefgh", 8);
+        memcpy(out, payload, sizeof(payload));
         return 8;
     }
 }
@@ -62,8 +63,10 @@ int receiver_open(struct receiver **result, const struct receiver_plan *plan)
         return -ENOMEM;
     receiver->burst = plan->burst;
     receiver->batch = calloc(plan->burst, sizeof(*receiver->batch));
-    if (!receiver->batch)
+    if (!receiver->batch) {
+        free(receiver);
         return -ENOMEM;
+    }
     for (uint32_t i = 0; i < TABLE; i++)
         receiver->length[i] = write_request(receiver->request[i], i + 1);
     *result = receiver;

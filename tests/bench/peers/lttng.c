@@ -184,13 +184,11 @@ static int run_off(const struct bench *bench, const void *parameter, struct benc
 {
     enum { LOOP = 10000, ROUNDS = 4000 };
     const uint32_t rounds = bench->quick ? ROUNDS / 10 : ROUNDS;
-    uint32_t *with = malloc(rounds * sizeof(*with));
-    uint32_t *without = malloc(rounds * sizeof(*without));
+    uint32_t *with = bench_memory(rounds * sizeof(*with));
+    uint32_t *without = bench_memory(rounds * sizeof(*without));
     struct bench_result empty = {0};
 
     (void)parameter;
-    if (!with || !without)
-        return -ENOMEM;
     if (lttng_ust_tracepoint_enabled(tickline, stamp))
         return bench_fail(result, -EBUSY, "a session of this host traces every program");
     for (uint32_t r = 0; r < rounds; r++) {
@@ -211,8 +209,6 @@ static int run_off(const struct bench *bench, const void *parameter, struct benc
     bench_extra(result, "loop", empty.ns);
     result->ns = result->ns > empty.ns ? result->ns - empty.ns : 0;
     result->n = (uint64_t)rounds * LOOP;
-    free(with);
-    free(without);
     return 0;
 }
 

@@ -11,7 +11,7 @@
 
 /* In memory shared with the process that runs it. */
 struct lttng_session {
-    char home[128];        /* existing folder for the daemon and the trace */
+    char home[512];        /* existing folder for the daemon and the trace */
     const char *event;     /* to record, of all programs of this session */
     const char *channel;   /* options of `lttng enable-channel` */
     int cpu;               /* of the traced program */
