@@ -51,7 +51,7 @@ $(TESTS:%=$(BUILD)/%): $(BUILD)/%: $(BUILD)/obj/tests/%.o $(STAGE) $(SHM)
 tests: $(TESTS:%=$(BUILD)/%)
 
 # Benchmarks: a program a file, but for what they share.
-BENCH_SHARED := bench rig scratch queue $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/e2e_*.c))
+BENCH_SHARED := bench bench_main bench_report rig scratch queue $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/e2e_*.c))
 BENCHES      := $(filter-out $(BENCH_SHARED) instructions,$(patsubst tests/bench/%.c,%,$(wildcard tests/bench/*.c)))
 BENCH_BASE   := $(BENCH_SHARED:%=$(BUILD)/obj/tests/bench/%.o) $(STAGE) $(SHM)
 
