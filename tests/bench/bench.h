@@ -71,7 +71,8 @@ struct bench_case {
     const void *parameter;
 };
 
-/* The whole program; its exit status: 0, 1 (a case failed), 2 usage. */
+/* The whole program; its exit status: 0, 2 usage, 4 the result cannot be written. A case that could not
+ * run is told as skipped, with the reason. */
 int bench_main(int argc, char **argv, const struct bench_case *cases, int count);
 
 /* Nearest-rank percentiles of `count` samples in ticks, which are sorted in place; ns = p50. The

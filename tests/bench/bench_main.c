@@ -128,6 +128,20 @@ static void default_cpus(int cpu[2])
         cpu[1] = cpu[0];
 }
 
+/* A child that cannot be pinned would leave its parent waiting for it. */
+static bool cpus_allowed(const int cpu[2])
+{
+    cpu_set_t allowed;
+
+    CPU_ZERO(&allowed);
+    (void)sched_getaffinity(0, sizeof(allowed), &allowed);
+    for (int i = 0; i < 2; i++) {
+        if (cpu[i] < 0 || cpu[i] >= CPU_SETSIZE || !CPU_ISSET((size_t)cpu[i], &allowed))
+            return false;
+    }
+    return true;
+}
+
 static int parse(int argc, char **argv, struct options *options)
 {
     static const struct option longs[] = {
@@ -153,8 +167,14 @@ static int parse(int argc, char **argv, struct options *options)
             options->quick = true;
             break;
         case 'c':
-            if (sscanf(optarg, "%d,%d", &options->cpu[0], &options->cpu[1]) != 2)
+            if (sscanf(optarg, "%d,%d", &options->cpu[0], &options->cpu[1]) != 2 ||
+                !cpus_allowed(options->cpu)) {
+                fprintf(
+                    stderr,
+                    "%s: --cpus %s: expected two CPUs allowed here, as in 0,1; see taskset -p $$\n",
+                    argv[0], optarg);
                 return -EINVAL;
+            }
             break;
         case 'j':
             options->json = optarg;
