@@ -11,6 +11,7 @@
 #include "stage/wait.h"
 #include "tests/bench/rig.h"
 #include "tests/bench/scratch.h"
+#include "tests/bench/work.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -169,27 +170,6 @@ static int run_sampled(const struct bench *bench, const void *parameter,
 
 /* ---- with work between ---- */
 
-/* A chain of dependent multiplications: nothing of a stamp can hide in it but what runs beside it.
- */
-static inline uint64_t work(uint64_t value, uint32_t steps)
-{
-    for (uint32_t i = 0; i < steps; i++)
-        value = value * 0x9e3779b97f4a7c15ULL + 1;
-    return value;
-}
-
-static uint32_t steps_for(const struct bench *bench, uint64_t ns)
-{
-    enum { STEPS = 2000000 };
-    uint64_t value = tsc_read();
-    uint64_t began = tsc_read();
-
-    value = work(value, STEPS);
-    __asm__ volatile("" ::"r"(value));
-    double step_ns = (double)(tsc_read() - began) * 1e9 / bench->clock.hz / STEPS;
-    return (uint32_t)((double)ns / step_ns);
-}
-
 static uint32_t worked(struct stamper *stamper, uint32_t steps, bool stamp)
 {
     uint64_t value = steps;
@@ -216,7 +196,7 @@ static int run_work(const struct bench *bench, const void *parameter, struct ben
     int err = stamper_open(stamper, 1, result);
     if (err < 0)
         return err;
-    uint32_t steps = steps_for(bench, WORK_NS);
+    uint32_t steps = work_steps(bench, WORK_NS);
     for (uint64_t i = 0; i < batches; i++) {
         with[i] = worked(stamper, steps, true);
         without[i] = worked(stamper, steps, false);

@@ -16,6 +16,7 @@
 #include "tests/bench/bench.h"
 #include "tests/bench/peers/lttng_session.h"
 #include "tests/bench/scratch.h"
+#include "tests/bench/work.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -40,15 +41,6 @@ struct job {
 };
 
 /* ---- the traced program ---- */
-
-/* A chain of dependent multiplications: nothing of a stamp can hide in it but what runs beside it.
- */
-static inline uint64_t work(uint64_t value, uint32_t steps)
-{
-    for (uint32_t i = 0; i < steps; i++)
-        value = value * 0x9e3779b97f4a7c15ULL + 1;
-    return value;
-}
 
 static uint32_t stamp_batch(void)
 {
@@ -91,18 +83,6 @@ static int traced_main(const char *descriptor)
 }
 
 /* ---- the benchmark ---- */
-
-static uint32_t steps_for(const struct bench *bench, uint64_t ns)
-{
-    enum { STEPS = 2000000 };
-    uint64_t value = tsc_read();
-    uint64_t began = tsc_read();
-
-    value = work(value, STEPS);
-    __asm__ volatile("" ::"r"(value));
-    double step_ns = (double)(tsc_read() - began) * 1e9 / bench->clock.hz / STEPS;
-    return (uint32_t)((double)ns / step_ns);
-}
 
 static void tell(const struct bench *bench, struct job *job, uint64_t bytes,
                  struct bench_result *result)
@@ -171,7 +151,7 @@ static int run_traced(const struct bench *bench, const void *parameter, struct b
     if (job == MAP_FAILED)
         return -errno;
     job->descriptor = descriptor;
-    job->steps = with_work ? steps_for(bench, WORK_NS) : 0;
+    job->steps = with_work ? work_steps(bench, WORK_NS) : 0;
     job->batches = with_work ? batches / 4 : batches;
     int err = run_session(bench, job, result);
     munmap(job, sizeof(*job));
