@@ -248,14 +248,19 @@ static inline void trace_fill(struct lane_record *record, enum point point, uint
     record->request = (uint32_t)request;
 }
 
-static inline void trace_record(struct trace *trace, uint64_t tsc, enum point point,
-                                uint16_t argument, uint64_t request)
+/* The tsc was read by the caller, perhaps before an older stamp. */
+static inline void trace_fill_at(struct trace *trace, struct lane_record *record, uint64_t tsc,
+                                 enum point point, uint16_t argument, uint64_t request)
 {
-    struct lane_record *record = (struct lane_record *)(void *)trace->next;
-
     trace_fill(record, point, argument, request);
     trace->last = tsc > trace->last ? tsc : trace->last;
     store_release(&record->tsc, trace->last);
+}
+
+static inline void trace_record(struct trace *trace, uint64_t tsc, enum point point,
+                                uint16_t argument, uint64_t request)
+{
+    trace_fill_at(trace, (struct lane_record *)(void *)trace->next, tsc, point, argument, request);
     trace->next += LANE_RECORD_BYTES;
 }
 
@@ -265,11 +270,8 @@ static inline void trace_stamp_at(struct trace *trace, uint64_t tsc, enum point 
 {
     struct lane_record *record = trace_place(trace, request);
 
-    if (!record)
-        return;
-    trace_fill(record, point, argument, request);
-    trace->last = tsc > trace->last ? tsc : trace->last;
-    store_release(&record->tsc, trace->last);
+    if (record)
+        trace_fill_at(trace, record, tsc, point, argument, request);
 }
 
 /*

@@ -100,7 +100,8 @@ static void give_way(struct loop *loop, uint64_t now)
     stage->figures.rotation_wrong = verdict == ROTATION_WRONG;
     if (verdict == ROTATION_RIGHT)
         return;
-    if (stage->figures.rotation_mended++ == 0 || loop->rotation.tries == 1)
+    stage->figures.rotation_mended++;
+    if (loop->rotation.tries == 1)
         trace_event(&stage->trace, tsc_read(), POINT_rotation, (uint16_t)place, 0, 0);
 }
 

@@ -44,9 +44,9 @@ struct rotation {
 enum rotation_verdict { ROTATION_OPEN, ROTATION_RIGHT, ROTATION_WRONG };
 
 /*
- * Source only, after a yield at tsc `began`: the round counts as one vote. Without company: OPEN. When there are enough, the
- * verdict; where it is WRONG a stage has been asked to move, and `place` is who ran too early (the
- * count of stages: the round was cut short).
+ * Source only, after a yield at tsc `began`: the round counts as one vote. Without company: OPEN.
+ * When there are enough, the verdict; where it is WRONG a stage has been asked to move, and `place`
+ * is who ran too early (the count of stages: the round was cut short).
  */
 enum rotation_verdict rotation_vote(struct rotation *rotation, const struct wait_plan *plan,
                                     struct cells *cells, uint64_t began, uint32_t *place);

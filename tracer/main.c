@@ -14,11 +14,11 @@
 
 /* A lane of default size holds 20 ms of 25 million stamps a second; who wakes more often than there is
  * anything to write only disturbs its CPU. */
-enum { NAP_MIN_NS = 1000000, NAP_MAX_NS = 20000000 };
+enum { NAP_MAX_NS = 20000000 };
 
 struct tracer {
     struct history history;
-    uint64_t nap_ns; /* the next one; longer each time nothing was found */
+    uint64_t nap_ns; /* the next one, or 0: the shortest; longer each time nothing was found */
     int run_folder;
     int trace_folder;
     struct ctf_facts facts;
@@ -83,7 +83,7 @@ static int tracer_poll(struct stage *stage)
 
     int moved = history_drain(&tracer->history);
     if (moved > 0)
-        tracer->nap_ns = NAP_MIN_NS;
+        tracer->nap_ns = 0;
     return moved < 0 ? stage_error(stage, moved,
                                    "cannot write the trace: %s; make room for the run directory",
                                    strerror(-moved))

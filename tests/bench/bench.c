@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 const double bench_quantile_at[BENCH_QUANTILES] = {
@@ -110,6 +111,13 @@ void *bench_shared(size_t bytes)
         exit(4);
     }
     return memory;
+}
+
+void bench_nap_ms(long ms)
+{
+    const struct timespec nap = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+
+    nanosleep(&nap, NULL);
 }
 
 pid_t bench_child(int cpu, int (*act)(void *argument), void *argument)

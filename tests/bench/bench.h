@@ -100,6 +100,8 @@ void *bench_memory(size_t bytes);
 /* Zeroed memory shared with children, prefaulted; ends the program where there is none. */
 void *bench_shared(size_t bytes);
 
+void bench_nap_ms(long ms);
+
 /* A child pinned to `cpu` that calls act(argument) and exits with what it returns; it dies with us.
  */
 pid_t bench_child(int cpu, int (*act)(void *argument), void *argument);

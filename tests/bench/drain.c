@@ -122,6 +122,8 @@ static int run_drain(const struct bench *bench, const void *parameter, struct be
     if (err == 0)
         err = rig_start_tracer(rig, bench, result);
     if (err == 0)
+        err = rig_run(rig, result);
+    if (err == 0)
         err = stamp_and_drain(bench, shape, rig, &scratch, result);
     rig_close(rig);
     scratch_remove(&scratch);

@@ -140,7 +140,7 @@ static int run_system(const struct bench *bench, const void *parameter, struct b
 {
     const struct shape *shape = parameter;
     struct client client;
-    struct system system = {.commands = -1, .events = -1};
+    struct system system;
 
     uint32_t capacity = shape->rate > 0 ? (uint32_t)(shape->rate * 4) : TOP_MAX;
     int err = client_open(&client, bench, shape->kind->reply, capacity);

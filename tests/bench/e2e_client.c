@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tests/bench/e2e_client.h"
 
+#include "stage/decimal.h"
 #include "tests/bench/e2e_socket.h"
 
 #include <errno.h>
@@ -11,7 +12,6 @@
 
 enum {
     REQUEST_BYTES = 23,
-    DIGITS = 8,
     BURST = 32,
     TAKEN_MAX = 64,
     AWAIT_TRIES = 500,
@@ -22,10 +22,9 @@ enum {
 };
 
 /* Fills in the number. */
-static void number_request(char request[REQUEST_BYTES], uint32_t number)
+static void number_request(char request[REQUEST_BYTES], uint64_t number)
 {
-    for (int i = DIGITS; i > 0; i--, number /= 10)
-        request[i] = (char)('0' + number % 10);
+    decimal_write_8((uint8_t *)request + 1, number);
 }
 
 static void make_request(char request[REQUEST_BYTES])
@@ -36,17 +35,13 @@ static void make_request(char request[REQUEST_BYTES])
 /* The number of a right reply; -1 where it is none. */
 static int64_t parse_reply(const struct client *client, const char *reply, size_t length)
 {
-    int64_t number = 0;
+    uint64_t number;
 
     if (length != REQUEST_BYTES || reply[0] != '|' || memcmp(reply + 9, "|0008|", 6) != 0 ||
-        memcmp(reply + 15, client->payload, 8) != 0)
+        memcmp(reply + 15, client->payload, 8) != 0 ||
+        !decimal_read_8((const uint8_t *)reply + 1, &number))
         return -1;
-    for (int i = 1; i <= DIGITS; i++) {
-        if (reply[i] < '0' || reply[i] > '9')
-            return -1;
-        number = number * 10 + (reply[i] - '0');
-    }
-    return number;
+    return (int64_t)number;
 }
 
 static uint64_t intended(const struct client *client, uint64_t number)
@@ -132,7 +127,7 @@ void client_run(struct client *client, double rate, uint32_t warm, uint32_t meas
     client->start = tsc_read() + clock_ticks(&client->bench->clock, LEAD_NS);
     while (client->sent < warm + measured && client->sent < client->capacity) {
         uint64_t due = intended(client, client->sent);
-        number_request(request, (uint32_t)client->sent);
+        number_request(request, client->sent);
         while (position_diff(tsc_read(), due) < 0)
             (void)take_one(client);
         if (client->sent >= warm && tsc_read() - due > late_ticks)
@@ -193,7 +188,7 @@ uint64_t client_top(struct client *client, uint64_t ns, uint64_t *ticks)
     client->interval = 0;
     while (position_diff(tsc_read(), until) < 0 && client->sent + BURST <= client->capacity) {
         for (uint32_t i = 0; i < BURST; i++)
-            number_request(burst.bytes[i], (uint32_t)client->sent + i);
+            number_request(burst.bytes[i], client->sent + i);
         int sent = sendmmsg(client->out, burst.message, BURST, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (sent > 0)
             client->sent += (uint64_t)sent;

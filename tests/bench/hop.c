@@ -16,7 +16,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 struct shape {
     const char *wait;
@@ -136,13 +135,6 @@ static void nothing(struct stage *stage)
     (void)stage;
 }
 
-static bool source_park(struct stage *stage, uint64_t ns)
-{
-    (void)stage;
-    (void)ns;
-    return false;
-}
-
 /* ---- the case ---- */
 
 static const struct stage_ops source_ops = {
@@ -150,7 +142,6 @@ static const struct stage_ops source_ops = {
     .poll = source_poll,
     .drained = drained,
     .close = nothing,
-    .park = source_park,
     .in_flight = source_in_flight,
 };
 
@@ -196,9 +187,8 @@ static int run_stages(struct rig *rig, const struct bench *bench, const struct s
         err = rig_start(rig, &from, result);
     if (err == 0)
         err = rig_run(rig, result);
-    const struct timespec nap = {.tv_nsec = 5000000};
     for (int i = 0; err == 0 && i < 6000 && load_acquire(&shared->taken) < shared->messages; i++)
-        nanosleep(&nap, NULL);
+        bench_nap_ms(5);
     return err < 0 ? err : rig_drain(rig, result);
 }
 

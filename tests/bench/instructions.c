@@ -35,13 +35,6 @@ static const struct variant variants[] = {
 
 enum { VARIANTS = sizeof(variants) / sizeof(variants[0]), LANES = 4 };
 
-/* What a tracer does to the owners: all that is sealed is free again. */
-static void recycle(const struct lane lanes[LANES])
-{
-    for (int i = 0; i < LANES; i++)
-        store_release(&lanes[i].control->drained, load_relaxed(&lanes[i].control->sealed));
-}
-
 static int drive(struct rig *rig, uint64_t requests, struct bench_result *result)
 {
     static struct stage rx;
@@ -66,7 +59,8 @@ static int drive(struct rig *rig, uint64_t requests, struct bench_result *result
             if (moved <= 0)
                 err = bench_fail(result, -EIO, "%s had nothing to do", stages[i]->name);
         }
-        recycle(lanes);
+        for (int i = 0; i < LANES; i++)
+            rig_recycle(&lanes[i]);
     }
     return err;
 }

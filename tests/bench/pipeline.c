@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 struct shape {
@@ -45,13 +44,6 @@ static struct moment now_at(const struct rig *rig)
     return moment;
 }
 
-static void nap_ms(long ms)
-{
-    const struct timespec nap = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-
-    nanosleep(&nap, NULL);
-}
-
 /* `tracer`: with the real one; else the benchmark gives sealed sub-buffers back. */
 static int start_all(struct rig *rig, const struct bench *bench, bool tracer,
                      struct bench_result *result)
@@ -59,13 +51,6 @@ static int start_all(struct rig *rig, const struct bench *bench, bool tracer,
     const int one = bench->cpu[0];
     const int two = bench->cpu[1];
     const struct rig_stage stage[] = {
-        {.name = "tracer",
-         .cell = CELL_TRACER,
-         .cpu = one,
-         .upstream_cpu = two,
-         .wait = "park",
-         .park_after_ns = 1,
-         .program = "tracer"},
         {.name = "tx",
          .cell = CELL_TX,
          .cpu = two,
@@ -85,29 +70,25 @@ static int start_all(struct rig *rig, const struct bench *bench, bool tracer,
          .wait = "spin",
          .program = "bench/memory_rx"},
     };
-    int err = 0;
+    int err = tracer ? rig_start_tracer(rig, bench, result) : 0;
 
-    for (size_t i = tracer ? 0 : 1; err == 0 && i < sizeof(stage) / sizeof(stage[0]); i++)
+    for (size_t i = 0; err == 0 && i < sizeof(stage) / sizeof(stage[0]); i++)
         err = rig_start(rig, &stage[i], result);
     return err == 0 ? rig_run(rig, result) : err;
 }
 
-/* What a tracer does to the owners: all that is sealed is free again. */
-static void recycle(const struct rig *rig)
+/* Lets it run for so long; without a tracer in its place. */
+static void pass(const struct rig *rig, bool tracer, long ms)
 {
     struct lane lane;
 
-    for (uint32_t i = 0; lane_open(&lane, &rig->arena, i) == 0; i++)
-        store_release(&lane.control->drained, load_acquire(&lane.control->sealed));
-}
-
-static void pass(const struct rig *rig, bool tracer, long ms)
-{
+    if (tracer)
+        bench_nap_ms(ms);
     for (; !tracer && ms > 0; ms--) {
-        nap_ms(1);
-        recycle(rig);
+        bench_nap_ms(1);
+        for (uint32_t i = 0; lane_open(&lane, &rig->arena, i) == 0; i++)
+            rig_recycle(&lane);
     }
-    nap_ms(ms);
 }
 
 /* Starts the pipeline, lets it come up, and looks at it twice. */

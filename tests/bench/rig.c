@@ -14,17 +14,9 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { CONTROL_FD = 100, PATIENCE_MS = 10000, EPOCH = 0x7ac };
-
-static void nap_ms(long ms)
-{
-    const struct timespec nap = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-
-    nanosleep(&nap, NULL);
-}
 
 void rig_build_folder(char *path, size_t size)
 {
@@ -276,7 +268,7 @@ static bool await(const struct rig_process *process, enum cell_state state)
         hear(process);
         if (waitpid(process->pid, NULL, WNOHANG | WNOWAIT) > 0 && cell_state(process->cell) < state)
             return false;
-        nap_ms(1);
+        bench_nap_ms(1);
     }
     hear(process);
     return cell_state(process->cell) >= state;
@@ -306,8 +298,7 @@ int rig_start_tracer(struct rig *rig, const struct bench *bench, struct bench_re
         .program = "tracer",
     };
 
-    int err = rig_start(rig, &tracer, result);
-    return err < 0 ? err : rig_run(rig, result);
+    return rig_start(rig, &tracer, result);
 }
 
 int rig_drain(struct rig *rig, struct bench_result *result)

@@ -68,7 +68,7 @@ int rig_start(struct rig *rig, const struct rig_stage *stage, struct bench_resul
 int rig_prepare(struct rig *rig, const struct rig_stage *plan, struct stage *stage,
                 struct bench_result *result);
 
-/* The tracer of the build on the first CPU, running; it drains to plan.run. */
+/* Starts the tracer of the build on the first CPU; it drains to plan.run. */
 int rig_start_tracer(struct rig *rig, const struct bench *bench, struct bench_result *result);
 
 /* Waits until all are ready (at most 10 s) and lets them run. */
@@ -76,6 +76,12 @@ int rig_run(struct rig *rig, struct bench_result *result);
 
 /* Drains upstream first and waits for each to end (at most 10 s). */
 int rig_drain(struct rig *rig, struct bench_result *result);
+
+/* What a tracer does to the owner of a lane: all that is sealed is free again. */
+static inline void rig_recycle(const struct lane *lane)
+{
+    store_release(&lane->control->drained, load_acquire(&lane->control->sealed));
+}
 
 /* Ends what still runs and gives everything back. */
 void rig_close(struct rig *rig);

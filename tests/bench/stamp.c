@@ -42,14 +42,6 @@ static int stamper_open(struct stamper *stamper, uint32_t sample, struct bench_r
     return 0;
 }
 
-/* What a tracer does to the owner: all that is sealed is free again. */
-static void recycle(const struct stamper *stamper)
-{
-    struct lane_control *control = stamper->lane.control;
-
-    store_release(&control->drained, load_relaxed(&control->sealed));
-}
-
 /* The distances between the newest `count` records of the open sub-buffer; how many there were. */
 static uint64_t intervals(const struct trace *trace, uint32_t count, uint32_t *samples)
 {
@@ -119,7 +111,7 @@ static int run_tight(const struct bench *bench, const void *parameter, struct be
         return err;
     for (uint64_t i = 0; i < batches; i++) {
         stamp_batch(&stamper->trace, &samples);
-        recycle(stamper);
+        rig_recycle(&stamper->lane);
     }
     if (stamper->trace.discarded)
         return bench_fail(result, -EIO, "stamps were discarded");
@@ -156,7 +148,7 @@ static int run_sampled(const struct bench *bench, const void *parameter,
             __asm__ volatile("" ::: "memory");
         without[r] = bench_ticks32(tsc_read() - middle);
         with[r] = bench_ticks32(middle - began);
-        recycle(stamper);
+        rig_recycle(&stamper->lane);
     }
     bench_spread(bench, &empty, without, rounds, LOOP);
     bench_spread(bench, result, with, rounds, LOOP);
@@ -200,7 +192,7 @@ static int run_work(const struct bench *bench, const void *parameter, struct ben
     for (uint64_t i = 0; i < batches; i++) {
         with[i] = worked(stamper, steps, true);
         without[i] = worked(stamper, steps, false);
-        recycle(stamper);
+        rig_recycle(&stamper->lane);
     }
     bench_spread(bench, &plain, without, batches, BATCH);
     bench_spread(bench, result, with, batches, BATCH);
@@ -256,6 +248,8 @@ static int run_sustained(const struct bench *bench, const void *parameter,
     err = rig_open(rig, bench, &plan, result);
     if (err == 0)
         err = rig_start_tracer(rig, bench, result);
+    if (err == 0)
+        err = rig_run(rig, result);
     if (err == 0)
         err = stamp_paced(bench, rig, result);
     if (err == 0)
