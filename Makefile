@@ -62,7 +62,7 @@ $(BENCHES:%=$(BUILD)/bench/%): $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o $(
 # The pipeline without sockets: the real rx and tx with a source and a sink in memory instead.
 MEMORY := $(BUILD)/obj/tests/bench/memory
 RIG    := $(BUILD)/obj/tests/bench/bench.o $(BUILD)/obj/tests/bench/rig.o
-KEPT   := $(filter-out %/receiver.o %/sender.o %/io.o,$(STAGE)) $(SHM) $(MEMORY)/memory.o
+KEPT   := $(filter-out $(BUILD)/obj/stage/receiver% %/sender.o %/io.o,$(STAGE)) $(SHM) $(MEMORY)/memory.o
 $(BUILD)/bench/memory_rx: $(filter-out %/socket.o,$(call objects,rx)) $(MEMORY)/source.o $(KEPT)
 $(BUILD)/bench/memory_tx: $(filter-out %/socket.o,$(call objects,tx)) $(MEMORY)/sink.o $(KEPT)
 $(BUILD)/bench/instructions: $(filter-out %/socket.o %/main.o,$(call objects,rx) $(call objects,tx)) \

@@ -200,6 +200,18 @@ static json_t *lane_counts(const struct pipeline *pipeline, uint64_t *discarded)
     return lanes;
 }
 
+/* Requests whose reply may have been sent twice. */
+static json_t *repeated(const struct pipeline *pipeline)
+{
+    const struct cell_repeats *repeats = &pipeline->cells->repeats;
+    uint64_t count = load_acquire(&repeats->count);
+    json_t *requests = json_array();
+
+    for (uint64_t i = count > CELL_REPEATS_MAX ? count - CELL_REPEATS_MAX : 0; i < count; i++)
+        json_array_append_new(requests, number(repeats->request[i % CELL_REPEATS_MAX]));
+    return requests;
+}
+
 json_t *counters_snapshot(const struct pipeline *pipeline)
 {
     uint32_t workers = pipeline->config->worker.count;
@@ -212,13 +224,12 @@ json_t *counters_snapshot(const struct pipeline *pipeline)
         json_object_set_new(stages, process->name,
                             stage_counts(&pipeline->cells->cell[process->cell]));
     }
-    return json_pack("{s:I, s:I, s:o, s:o, s:o, s:o, s:I, s:o, s:o, s:o}", "tsc",
+    return json_pack("{s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "tsc",
                      (json_int_t)pair.tsc, "realtime_ns", (json_int_t)pair.real_ns, "rx",
                      rx_counts(pipeline), "to_worker", ring_counts(pipeline->to_worker, workers),
                      "to_tx", ring_counts(pipeline->to_tx, workers), "outcomes", outcomes(pipeline),
-                     "repeated", (json_int_t)load_acquire(&pipeline->cells->cell[CELL_TX].repeated),
-                     "sockets", counters_sockets(pipeline), "stages", stages, "lanes",
-                     lane_counts(pipeline, &discarded));
+                     "repeated", repeated(pipeline), "sockets", counters_sockets(pipeline),
+                     "stages", stages, "lanes", lane_counts(pipeline, &discarded));
 }
 
 json_t *counters_stats(const struct pipeline *pipeline)

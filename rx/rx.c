@@ -4,6 +4,12 @@
  * into a worker's ring. A full ring drops the newest request and counts it (ring.full = wait: rx
  * waits, and the kernel drops). A number is stored in the cell before it is used, so that no number
  * is ever given twice.
+ *
+ * Nothing is lost with rx: its batch outlives it (stage/io.h), and
+ *
+ *     issued - published - dropped    0: the newest number is done with, 1: it is not
+ *
+ * says where in the batch a successor goes on: with the same request under the same number.
  */
 #include "rx/rx.h"
 
@@ -66,11 +72,85 @@ static int open_ingress(struct stage *stage, struct rx *rx)
     return 0;
 }
 
+/* On to the next request of the datagram; true where that was the last, which completes it. */
+static bool pass_frame(struct stage *stage, struct rx *rx, const struct received *datagram,
+                       const struct frame *frame)
+{
+    rx->offset += frame->length;
+    if (rx->offset < datagram->length)
+        return false;
+    rx->offset = 0;
+    stage->figures.datagrams++;
+    stage->figures.bytes += datagram->length;
+    return true;
+}
+
+/* Requests that are in a ring or counted as dropped: all before them are, too. */
+static uint64_t done_with(const struct stage *stage, const struct rx *rx)
+{
+    uint64_t done = rx->published;
+
+    for (uint32_t i = 0; i < rx->workers; i++)
+        done += load_acquire(&stage->cells->dropped[i]);
+    if (rx->issued - done > 1)
+        region_corrupt("requests published and dropped", rx->issued, done);
+    return done;
+}
+
+/* Goes through a predecessor's batch up to the request after number `done`. */
+static void resume(struct stage *stage, struct rx *rx, const struct receiver_mark *mark,
+                   uint64_t done)
+{
+    rx->issued = mark->tag;
+    stage->figures.datagrams = mark->datagrams;
+    stage->figures.bytes = mark->bytes;
+    while (rx->batch_next < rx->batch_count && rx->issued < done) {
+        const struct received *datagram = &rx->batch[rx->batch_next];
+        struct frame frame =
+            frame_next(rx->schema, datagram->data + rx->offset, datagram->length - rx->offset);
+        rx->issued++;
+        if (pass_frame(stage, rx, datagram, &frame))
+            rx->batch_next++;
+    }
+    if (rx->issued != done)
+        region_corrupt("requests of the batch", done, rx->issued);
+}
+
+static int open_receiver(struct stage *stage, struct rx *rx)
+{
+    static const char *const asked[] = {"auto", "uring", "plain"};
+    const struct config *config = &stage->config;
+    struct receiver_mark mark;
+    struct io_choice choice;
+
+    int err = io_choose(config->rx.io, rx->socket_count, &choice);
+    if (err < 0)
+        return stage_error(stage, err, "rx.io = uring: %s", choice.why);
+    stage_note(stage, "rx.io", asked[config->rx.io], choice.uring ? "uring" : "plain", choice.why);
+    struct receiver_plan plan = {
+        .uring = choice.uring,
+        .sources = rx->workers > 1 && rx->dispatch == DISPATCH_FLOW,
+        .huge = config->memory.pages != PAGES_4K,
+        .sockets = rx->sockets,
+        .count = rx->socket_count,
+        .buffers = config->rx.recv_buffers,
+        .burst = config->rx.burst,
+        .epoch = stage->arena.header->epoch,
+        .memory = stage_descriptor(stage, "rx.received"),
+    };
+    err = receiver_open(&rx->receiver, &plan);
+    if (err < 0)
+        return stage_error(stage, err, "receive buffers: %s", strerror(-err));
+    rx->batch_count = receiver_recover(rx->receiver, &mark, &rx->batch);
+    resume(stage, rx, &mark, done_with(stage, rx));
+    return plan.memory >= 0 ? 0
+                            : stage_deposit(stage, "rx.received", receiver_memory(rx->receiver));
+}
+
 static int rx_open(struct stage *stage)
 {
     struct rx *rx = calloc(1, sizeof(*rx));
     const struct config *config = &stage->config;
-    struct io_choice choice;
 
     if (!rx)
         return -ENOMEM;
@@ -89,21 +169,7 @@ static int rx_open(struct stage *stage)
     if (count < 0)
         return count;
     rx->socket_count = (uint32_t)count;
-    err = io_choose(config->rx.io, rx->socket_count, &choice);
-    if (err < 0)
-        return stage_error(stage, err, "rx.io = uring: %s", choice.why);
-    static const char *const asked[] = {"auto", "uring", "plain"};
-    stage_note(stage, "rx.io", asked[config->rx.io], choice.uring ? "uring" : "plain", choice.why);
-    struct receiver_plan plan = {
-        .uring = choice.uring,
-        .sources = rx->workers > 1 && rx->dispatch == DISPATCH_FLOW,
-        .sockets = rx->sockets,
-        .count = rx->socket_count,
-        .buffers = config->rx.recv_buffers,
-        .burst = config->rx.burst,
-    };
-    err = receiver_open(&rx->receiver, &plan);
-    return err < 0 ? stage_error(stage, err, "receive buffers: %s", strerror(-err)) : 0;
+    return open_receiver(stage, rx);
 }
 
 /* ---- poll ---- */
@@ -200,18 +266,26 @@ static int put_request(struct stage *stage, struct rx *rx, const struct received
 
 static int take_datagram(struct stage *stage, struct rx *rx, const struct received *datagram)
 {
+    struct frame frame;
+
     do {
         const uint8_t *data = datagram->data + rx->offset;
-        struct frame frame = frame_next(rx->schema, data, datagram->length - rx->offset);
+        frame = frame_next(rx->schema, data, datagram->length - rx->offset);
         int err = put_request(stage, rx, datagram, data, &frame);
         if (err < 0)
             return err;
-        rx->offset += frame.length;
-    } while (rx->offset < datagram->length);
-    rx->offset = 0;
-    stage->figures.datagrams++;
-    stage->figures.bytes += datagram->length;
+    } while (!pass_frame(stage, rx, datagram, &frame));
     return 0;
+}
+
+/* Draining, and the worker that there is no room for will never make any. */
+static bool is_in_vain(const struct stage *stage, const struct rx *rx)
+{
+    bool gone = false;
+
+    for (uint32_t i = 0; stage->draining && i < rx->workers; i++)
+        gone = gone || stage_gone(stage, CELL_WORKER + i);
+    return gone;
 }
 
 static int rx_poll(struct stage *stage)
@@ -220,7 +294,7 @@ static int rx_poll(struct stage *stage)
     uint32_t moved = 0;
 
     if (rx->batch_next == rx->batch_count) {
-        int got = receiver_poll(rx->receiver, &rx->batch);
+        int got = receiver_poll(rx->receiver, rx->issued, &rx->batch);
         if (got <= 0) {
             rx->was_idle = true;
             rx->batch_count = rx->batch_next = 0;
@@ -231,7 +305,7 @@ static int rx_poll(struct stage *stage)
     }
     for (; rx->batch_next < rx->batch_count; rx->batch_next++, moved++) {
         if (take_datagram(stage, rx, &rx->batch[rx->batch_next]) == -EAGAIN)
-            return moved ? (int)moved : -EAGAIN;
+            return moved || is_in_vain(stage, rx) ? (int)moved : -EAGAIN;
         rx->was_idle = false;
     }
     return (int)moved;

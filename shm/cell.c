@@ -48,6 +48,8 @@ static uint64_t cells_layout(void)
         offsetof(struct cells, slow),
         offsetof(struct cells, dropped),
         offsetof(struct cells, outcome),
+        offsetof(struct cells, sending),
+        offsetof(struct cells, repeats),
     };
     return region_hash(parts, sizeof(parts) / sizeof(parts[0]));
 }
@@ -109,6 +111,14 @@ int cell_read(const struct cell *cell, struct cell_lazy *figures)
             return 0;
     }
     return -EAGAIN;
+}
+
+/* Each word is either the old or the new one, so the mixture is off by one tick at most. */
+void cell_mend(struct cell *cell)
+{
+    uint64_t sequence = load_acquire(&cell->lazy_sequence);
+
+    store_release(&cell->lazy_sequence, sequence + (sequence & 1));
 }
 
 uint64_t cells_counted(const struct cells *cells, uint32_t worker)

@@ -31,6 +31,7 @@ enum {
     CELL_MAX = CELL_WORKERS_MAX + 3,
     CELL_GAP_BUCKETS = 96,
     CELL_ERROR_MAX = 512,
+    CELL_REPEATS_MAX = 4096,
 };
 
 enum cell_index { CELL_RX = 0, CELL_TX = 1, CELL_TRACER = 2, CELL_WORKER = 3 /* + worker */ };
@@ -98,7 +99,6 @@ struct cell {
     _Alignas(LINE_PAIR_BYTES) _Atomic uint64_t
         issued;                 /* rx: request numbers given out, stored before use */
     _Atomic uint64_t completed; /* tx: inputs completed; release, pairs with rx's acquire */
-    _Atomic uint64_t repeated;  /* tx: sends made again after a restart */
 
     /* stage; per yield. tsc at which its turn began: what the rotation is judged by */
     _Alignas(LINE_PAIR_BYTES) _Atomic uint64_t resumed;
@@ -119,6 +119,13 @@ struct cell_slow {
     _Atomic uint64_t ticks;
 };
 
+/* Replies that may have been sent twice: a predecessor was killed around their send. Written by tx when
+ * it takes over; the newest where there are more than the list holds. */
+struct cell_repeats {
+    _Atomic uint64_t count; /* release, after the request; pairs with the launcher's acquire */
+    uint64_t request[CELL_REPEATS_MAX];
+};
+
 struct cells {
     struct cell cell[CELL_MAX];
     /* tx */
@@ -131,6 +138,10 @@ struct cells {
      * successor skips what its predecessor had counted and committed no more.
      */
     _Alignas(LINE_PAIR_BYTES) _Atomic uint64_t outcome[CELL_WORKERS_MAX][OUTCOME_COUNT];
+    /* tx: position in each ring up to which sends may have begun, stored before they do. What lies
+     * between the outputs counted and here is what a successor repeats. */
+    _Alignas(LINE_PAIR_BYTES) _Atomic uint64_t sending[CELL_WORKERS_MAX];
+    _Alignas(LINE_PAIR_BYTES) struct cell_repeats repeats;
 };
 
 enum { CELLS_OFFSET = PAGE_BYTES };
@@ -157,6 +168,9 @@ const char *cell_state_name(enum cell_state state);
  * in the copy). */
 void cell_publish(struct cell *cell, const struct cell_lazy *figures);
 int cell_read(const struct cell *cell, struct cell_lazy *figures);
+
+/* Launcher, of a dead stage: figures that it was killed while publishing count as published. */
+void cell_mend(struct cell *cell);
 
 /* Outputs counted for a worker's ring: the sum of its row. */
 uint64_t cells_counted(const struct cells *cells, uint32_t worker);

@@ -39,7 +39,14 @@
     POINT(rotation, 0x12, "rx", "none",                                                            \
           "the turn order on a shared CPU was wrong; argument is the place of the stage that was " \
           "asked to step back")                                                                    \
-    POINT(parked, 0x13, "any", "none", "the stage woke from its sleep; argument is the µs it slept")
+    POINT(parked, 0x13, "any", "none",                                                             \
+          "the stage woke from its sleep; argument is the µs it slept")                            \
+    POINT(repeated, 0x14, "tx", "none",                                                            \
+          "the reply may be sent a second time: the send of a killed predecessor is in doubt")     \
+    POINT(restarted, POINT_WIDE | 0x15, "any", "none",                                             \
+          "a successor takes over: value is the tsc of its predecessor's last tick, extra of its " \
+          "own "                                                                                   \
+          "start, argument its generation")
 
 enum point {
 #define POINT_ENUM(name, id, stage, span, sentence) POINT_##name = (id),

@@ -219,3 +219,21 @@ int ring_positions(const struct region *region, struct ring_positions *positions
     };
     return 0;
 }
+
+int ring_waiting(const struct region *region, struct ring_waiting *waiting)
+{
+    struct region_mismatch mismatch;
+    struct ring_producer producer;
+
+    int err = ring_producer_attach(&producer, region, &mismatch);
+    if (err < 0)
+        return err;
+    uint64_t tail = producer.limit - producer.mask - 1;
+    *waiting = (struct ring_waiting){.count = producer.head - tail};
+    if (waiting->count == 0)
+        return 0;
+    waiting->first =
+        ring_slot_at(producer.slots, producer.mask, producer.slot_bytes, tail)->request;
+    waiting->last = ring_last_published(&producer)->request;
+    return 0;
+}

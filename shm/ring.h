@@ -271,4 +271,13 @@ struct ring_positions {
 
 int ring_positions(const struct region *region, struct ring_positions *positions);
 
+/* What lies in a ring whose consumer is dead. */
+struct ring_waiting {
+    uint64_t count;
+    uint64_t first; /* request numbers of the oldest and the newest; 0 where there is none */
+    uint64_t last;
+};
+
+int ring_waiting(const struct region *region, struct ring_waiting *waiting);
+
 #endif

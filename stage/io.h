@@ -43,20 +43,48 @@ struct received {
 
 struct receiver;
 
+/*
+ * A datagram that the kernel has handed over exists nowhere else. So the buffers, and what the kernel
+ * writes about them, stand in a region of shared memory, and a successor finishes the batch that a
+ * killed process had begun: nothing is lost. (stage/receiver_memory.h says how.)
+ */
 struct receiver_plan {
     bool uring;
     bool sources; /* tell senders apart: a little dearer */
+    bool huge;    /* 2 MiB pages for the buffers where they can be had */
     const int *sockets;
     uint32_t count;
     uint32_t buffers; /* of the ring, a power of two */
     uint32_t burst;
+    uint64_t epoch; /* of the launch; 0: any */
+    int memory;     /* a predecessor's region, which becomes the receiver's; -1: make one */
 };
 
-/* Takes over reading from the sockets, which stay the caller's. */
+/* Where a batch begins. */
+struct receiver_mark {
+    uint64_t tag;       /* what the caller said at the poll that took it */
+    uint64_t datagrams; /* all received before it */
+    uint64_t bytes;
+};
+
+/* Takes over reading from the sockets, which stay the caller's. Receives nothing yet. */
 int receiver_open(struct receiver **receiver, const struct receiver_plan *plan);
 
-/* Up to `burst` datagrams of this moment; 0: none. */
-int receiver_poll(struct receiver *receiver, struct received **batch);
+/* Descriptor of the region; the receiver's. */
+int receiver_memory(const struct receiver *receiver);
+
+/*
+ * After receiver_open with a predecessor's memory, before the first poll: how many datagrams it had
+ * taken and not given back, perhaps none; `mark` is where they begin. They are the current batch.
+ */
+uint32_t receiver_recover(struct receiver *receiver, struct receiver_mark *mark,
+                          struct received **batch);
+
+/*
+ * Gives the last batch back and takes up to `burst` datagrams of this moment; 0: none. `tag` is what
+ * the caller wants to be told by receiver_recover, were it killed before the next call.
+ */
+int receiver_poll(struct receiver *receiver, uint64_t tag, struct received **batch);
 
 /* Sleeps until a datagram waits or `ns` have passed. */
 void receiver_park(struct receiver *receiver, uint64_t ns);

@@ -343,6 +343,12 @@ bool stage_upstream_done(const struct stage *stage, uint32_t cell_index)
     return state == CELL_DONE || state == CELL_DEAD || state == CELL_FAILED;
 }
 
+bool stage_gone(const struct stage *stage, uint32_t cell_index)
+{
+    return stage_upstream_done(stage, cell_index) &&
+           load_acquire(&stage->cells->cell[cell_index].wanted) == CELL_WANT_STOP;
+}
+
 static void await_run(struct stage *stage)
 {
     const struct timespec nap = {.tv_nsec = 200000};
@@ -351,6 +357,14 @@ static void await_run(struct stage *stage)
         stage->figures.heartbeat = tsc_read();
         nanosleep(&nap, NULL);
     }
+}
+
+/* The figures are those of the predecessor still. */
+static void note_restart(struct stage *stage)
+{
+    if (stage->generation > 1 && stage->trace.lane.control)
+        trace_event(&stage->trace, tsc_read(), POINT_restarted, (uint16_t)stage->generation,
+                    stage->figures.heartbeat, stage->born);
 }
 
 static void arm_signals(void)
@@ -397,6 +411,7 @@ int stage_prepare(struct stage *stage, int argc, char **argv, const struct stage
 {
     stage->ops = ops;
     stage->self = self;
+    stage->born = tsc_read();
     int err = parse_arguments(stage, argc, argv);
     if (err < 0)
         return err;
@@ -428,6 +443,7 @@ int stage_main(int argc, char **argv, const struct stage_ops *ops, void *self)
         return fail(stage, err);
     await_run(stage);
     (void)cell_move(stage->cell, CELL_RUNNING, CELL_BY_STAGE);
+    note_restart(stage);
     stage_loop(stage);
     if (stage->trace.lane.control)
         trace_close(&stage->trace);

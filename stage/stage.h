@@ -68,6 +68,7 @@ struct stage {
 
     /* private to stage.c */
     int control;
+    uint64_t born; /* tsc */
     uint64_t epoch;
     struct region cells_region;
     struct stage_descriptor *descriptors;
@@ -122,5 +123,9 @@ bool stage_wanted(struct stage *stage);
 
 /* The cell of the stage that feeds us has ended: nothing more will come. */
 bool stage_upstream_done(const struct stage *stage, uint32_t cell_index);
+
+/* It was told to stop and has ended, or was killed and gets no successor: what is published for it will
+ * not be taken. */
+bool stage_gone(const struct stage *stage, uint32_t cell_index);
 
 #endif

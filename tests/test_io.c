@@ -68,7 +68,8 @@ static void make(struct fixture *made, bool uring, uint32_t sockets, uint32_t bu
                                  .sockets = made->in,
                                  .count = sockets,
                                  .buffers = 16,
-                                 .burst = burst};
+                                 .burst = burst,
+                                 .memory = -1};
     CU_ASSERT_EQUAL_FATAL(receiver_open(&made->receiver, &plan), 0);
 }
 
@@ -87,7 +88,7 @@ static int poll_some(struct receiver *receiver, struct received **batch)
     double deadline = unit_seconds() + 5;
     int got = 0;
     while (got == 0 && unit_seconds() < deadline)
-        got = receiver_poll(receiver, batch);
+        got = receiver_poll(receiver, 0, batch);
     return got;
 }
 
@@ -120,7 +121,7 @@ static void receive_lengths(bool uring, uint32_t sockets, uint32_t burst)
     unsigned int wrong = 0;
     uint64_t began = realtime_ns();
     make(&made, uring, sockets, burst, false);
-    CU_ASSERT_EQUAL(receiver_poll(made.receiver, &batch), 0);
+    CU_ASSERT_EQUAL(receiver_poll(made.receiver, 0, &batch), 0);
     for (uint32_t n = 0; n < LENGTHS; n++) {
         for (uint32_t i = 0; i < lengths[n]; i++)
             bytes[i] = content(n, i);
@@ -134,7 +135,7 @@ static void receive_lengths(bool uring, uint32_t sockets, uint32_t burst)
         CU_ASSERT(batch[0].kernel_ns >= began && batch[0].kernel_ns <= realtime_ns());
     }
     CU_ASSERT_EQUAL(wrong, 0);
-    CU_ASSERT_EQUAL(receiver_poll(made.receiver, &batch), 0);
+    CU_ASSERT_EQUAL(receiver_poll(made.receiver, 0, &batch), 0);
     unmake(&made);
 }
 
@@ -163,7 +164,7 @@ static void receive_many(bool uring, uint32_t sockets, uint32_t burst)
         total += (uint32_t)got;
     }
     CU_ASSERT_EQUAL(wrong, 0);
-    CU_ASSERT_EQUAL(receiver_poll(made.receiver, &batch), 0);
+    CU_ASSERT_EQUAL(receiver_poll(made.receiver, 0, &batch), 0);
     unmake(&made);
 }
 
@@ -198,7 +199,7 @@ static void receive_parked(bool uring)
     struct fixture made;
     struct received *batch;
     make(&made, uring, 2, 8, false);
-    CU_ASSERT_EQUAL(receiver_poll(made.receiver, &batch), 0);
+    CU_ASSERT_EQUAL(receiver_poll(made.receiver, 0, &batch), 0);
     double begin = unit_seconds();
     receiver_park(made.receiver, 20000000);
     CU_ASSERT(unit_seconds() - begin >= 0.019 && unit_seconds() - begin < 2);

@@ -3,7 +3,8 @@
  * tx: takes outputs from every worker's ring and sends the replies. Rejected and filtered ones it
  * completes without sending, and counts. An output's count is stored before its ring's tail moves,
  * in the ring's order, so that a successor knows what is counted; what is counted is never sent
- * again.
+ * again. A send that was begun and not counted is made again and listed (struct cell_repeats): with
+ * plain calls at most the one that was under way, with io_uring a window of them.
  */
 #include "tx/tx.h"
 
@@ -24,7 +25,6 @@ struct pending {
     uint16_t ring;
     uint8_t outcome;
     bool complete;
-    bool sent;
 };
 
 struct tx {
@@ -35,11 +35,30 @@ struct tx {
     struct sender *sender;
     int socket;
     uint64_t completed;  /* outputs, over all rings */
+    uint64_t published;  /* what of it others have been told */
     uint64_t slow_ticks; /* a request that took longer triggers a snapshot; 0: none does */
     struct pending window[WINDOW];
     uint64_t oldest;
     uint64_t newest;
 };
+
+/* Outputs whose send a predecessor had begun, without counting it. */
+static void list_repeats(struct stage *stage, const struct tx *tx, uint32_t ring)
+{
+    struct cell_repeats *repeats = &stage->cells->repeats;
+    struct ring_consumer from = tx->from[ring];
+    uint64_t sending = load_acquire(&stage->cells->sending[ring]);
+    const struct ring_slot *slot;
+
+    for (; position_diff(sending, from.next) > 0 && (slot = ring_peek(&from)); ring_next(&from)) {
+        uint64_t count = load_relaxed(&repeats->count);
+        if (slot->kind != RING_REPLY)
+            continue;
+        repeats->request[count % CELL_REPEATS_MAX] = slot->request;
+        store_release(&repeats->count, count + 1);
+        trace_stamp(&stage->trace, POINT_repeated, 0, slot->request);
+    }
+}
 
 static int open_rings(struct stage *stage, struct tx *tx)
 {
@@ -55,7 +74,9 @@ static int open_rings(struct stage *stage, struct tx *tx)
         tx->counted[i] = tx->from[i].next;
         tx->completed += counted;
         ring_commit(&tx->from[i]);
+        list_repeats(stage, tx, i);
     }
+    tx->published = tx->completed;
     store_release(&stage->cell->completed, tx->completed);
     return 0;
 }
@@ -86,40 +107,55 @@ static int tx_open(struct stage *stage)
     return err < 0 ? stage_error(stage, err, "sender: %s", strerror(-err)) : 0;
 }
 
-static struct pending *push(struct tx *tx, uint32_t ring, const struct ring_slot *slot)
-{
-    struct pending *pending = &tx->window[tx->newest++ % WINDOW];
-
-    *pending = (struct pending){
-        .position = tx->from[ring].next,
-        .request = slot->request,
-        .ingress = slot->ingress,
-        .ring = (uint16_t)ring,
-        .complete = true,
-    };
-    return pending;
-}
-
-static void watch_slow(struct stage *stage, const struct tx *tx, const struct pending *pending)
+static void watch_slow(struct stage *stage, const struct tx *tx, uint64_t request, uint64_t ingress)
 {
     struct cell_slow *slow = &stage->cells->slow;
-    uint64_t took = tsc_read() - pending->ingress;
+    uint64_t took = tsc_read() - ingress;
 
     if (likely(took <= tx->slow_ticks))
         return;
-    store_relaxed(&slow->request, pending->request);
+    store_relaxed(&slow->request, request);
     store_relaxed(&slow->ticks, took);
     store_release(&slow->count, load_relaxed(&slow->count) + 1);
 }
 
-static void complete(struct stage *stage, const struct tx *tx, struct pending *pending, int result)
+/* The kernel is done with a reply: what became of it. */
+static uint8_t complete(struct stage *stage, const struct tx *tx, uint64_t request,
+                        uint64_t ingress, int result)
 {
-    pending->complete = true;
-    pending->outcome = result < 0 ? OUTCOME_DROPPED : OUTCOME_TRANSMITTED;
     if (result >= 0)
-        trace_stamp(&stage->trace, POINT_tx_complete, 0, pending->request);
+        trace_stamp(&stage->trace, POINT_tx_complete, 0, request);
     if (tx->slow_ticks)
-        watch_slow(stage, tx, pending);
+        watch_slow(stage, tx, request, ingress);
+    return result < 0 ? OUTCOME_DROPPED : OUTCOME_TRANSMITTED;
+}
+
+static void count(struct stage *stage, struct tx *tx, uint32_t ring, uint64_t position,
+                  uint8_t outcome)
+{
+    _Atomic uint64_t *counter = &stage->cells->outcome[ring][outcome];
+
+    store_release(counter, load_relaxed(counter) + 1);
+    tx->counted[ring] = position + 1;
+    tx->completed++;
+}
+
+/* In the ring's order: behind what is still in flight an output waits for its turn to be counted. */
+static void finish(struct stage *stage, struct tx *tx, uint32_t ring, const struct ring_slot *slot,
+                   uint8_t outcome)
+{
+    uint64_t position = tx->from[ring].next;
+
+    if (tx->oldest == tx->newest)
+        count(stage, tx, ring, position, outcome);
+    else
+        tx->window[tx->newest++ % WINDOW] = (struct pending){
+            .position = position,
+            .request = slot->request,
+            .ring = (uint16_t)ring,
+            .outcome = outcome,
+            .complete = true,
+        };
 }
 
 /* One output of a ring. -EAGAIN: the kernel has no room for it; nothing has happened then. */
@@ -130,48 +166,47 @@ static int take_output(struct stage *stage, struct tx *tx, uint32_t ring,
 
     if (slot->kind != RING_REPLY) {
         trace_stamp_at(&stage->trace, now, POINT_tx_got, 0, slot->request);
-        push(tx, ring, slot)->outcome = slot->kind == RING_FILTERED
-                                            ? OUTCOME_FILTERED
-                                            : (uint8_t)(OUTCOME_REJECTED + slot->reason);
+        finish(stage, tx, ring, slot,
+               slot->kind == RING_FILTERED ? OUTCOME_FILTERED
+                                           : (uint8_t)(OUTCOME_REJECTED + slot->reason));
         return 0;
     }
+    store_relaxed(&stage->cells->sending[ring], tx->from[ring].next + 1);
     uint64_t sent = tsc_read();
     int result = sender_send(tx->sender, slot->payload, slot->length, tx->newest);
     if (result == -EAGAIN)
         return result;
-    struct pending *pending = push(tx, ring, slot);
     trace_stamp_at(&stage->trace, now, POINT_tx_got, 0, slot->request);
     trace_stamp_at(&stage->trace, sent, POINT_tx_sent, slot->length, slot->request);
     stage->figures.bytes += slot->length;
-    if (result == 0)
-        pending->complete = false;
+    if (result != 0)
+        finish(stage, tx, ring, slot, complete(stage, tx, slot->request, slot->ingress, result));
     else
-        complete(stage, tx, pending, result);
+        tx->window[tx->newest++ % WINDOW] = (struct pending){
+            .position = tx->from[ring].next,
+            .request = slot->request,
+            .ingress = slot->ingress,
+            .ring = (uint16_t)ring,
+        };
     return 0;
 }
 
-/* Counts what is complete, oldest first, then lets the rings go on. */
+/* Counts what has completed, oldest first, then lets the rings go on. */
 static void retire(struct stage *stage, struct tx *tx)
 {
-    bool moved[CELL_WORKERS_MAX] = {false};
-    uint64_t before = tx->oldest;
-
     for (; tx->oldest != tx->newest; tx->oldest++) {
-        struct pending *pending = &tx->window[tx->oldest % WINDOW];
+        const struct pending *pending = &tx->window[tx->oldest % WINDOW];
         if (!pending->complete)
             break;
-        _Atomic uint64_t *count = &stage->cells->outcome[pending->ring][pending->outcome];
-        store_release(count, load_relaxed(count) + 1);
-        tx->counted[pending->ring] = pending->position + 1;
-        moved[pending->ring] = true;
+        count(stage, tx, pending->ring, pending->position, pending->outcome);
     }
-    if (tx->oldest == before)
+    if (tx->completed == tx->published)
         return;
     for (uint32_t i = 0; i < tx->rings; i++) {
-        if (moved[i])
+        if (load_relaxed(&tx->from[i].control->tail) != tx->counted[i])
             ring_commit_to(&tx->from[i], tx->counted[i]);
     }
-    tx->completed += tx->oldest - before;
+    tx->published = tx->completed;
     store_release(&stage->cell->completed, tx->completed);
 }
 
@@ -181,8 +216,11 @@ static int reap(struct stage *stage, struct tx *tx)
     int result;
 
     int err = sender_submit(tx->sender);
-    while (sender_reap(tx->sender, &tag, &result) > 0)
-        complete(stage, tx, &tx->window[tag % WINDOW], result);
+    while (sender_reap(tx->sender, &tag, &result) > 0) {
+        struct pending *pending = &tx->window[tag % WINDOW];
+        pending->outcome = complete(stage, tx, pending->request, pending->ingress, result);
+        pending->complete = true;
+    }
     return err;
 }
 

@@ -122,7 +122,7 @@ static int worker_poll(struct stage *stage)
     while (moved < worker->burst && (in = ring_peek(&worker->in)) != NULL) {
         struct ring_slot *out = ring_claim(&worker->out);
         if (!out) {
-            if (moved == 0)
+            if (moved == 0 && !(stage->draining && stage_gone(stage, CELL_TX)))
                 return -EAGAIN;
             break;
         }
