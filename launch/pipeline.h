@@ -19,6 +19,9 @@
 #include "stage/config.h"
 
 #include <jansson.h>
+#include <poll.h>
+
+enum { PIPELINE_RESTARTS_MAX = 64 }; /* that the budget can speak of */
 
 struct pipeline {
     const struct config *config;
@@ -44,6 +47,11 @@ struct pipeline {
     uint32_t count;
     struct process process[CELL_MAX];
     json_t *notes; /* what the stages obtained of what they asked */
+
+    bool running;     /* all were READY once: from here on a killed stage gets a successor */
+    json_t *restarts; /* one object each: see supervise.c */
+    json_t *news; /* those of them that are back and not yet told; whoever tells them clears it */
+    uint64_t restarted_ns[PIPELINE_RESTARTS_MAX]; /* when the newest of them were, a circle */
     char error[CONFIG_ERROR_MAX];
 };
 
@@ -57,11 +65,20 @@ int pipeline_create(struct pipeline *pipeline);
  */
 int pipeline_start(struct pipeline *pipeline, const char *order);
 
-/* Looks after the processes: messages, deaths. 0, or -ECHILD where one has ended unasked (`error`).
+/*
+ * Looks after the processes: messages, deaths. Who was killed is replaced, within the budget of
+ * [supervise]. 0, or -ECHILD where one has ended for good (`error`): who is left must be drained.
  */
 int pipeline_tend(struct pipeline *pipeline);
 
-/* Ends them in order, each within the configured time; -ETIMEDOUT where one had to be killed. */
+/* A successor has been started and does not run yet. */
+bool pipeline_restarting(const struct pipeline *pipeline);
+
+/* For poll(2): becomes readable where a process has ended. Fills at most CELL_MAX; how many. */
+uint32_t pipeline_watch(const struct pipeline *pipeline, struct pollfd fds[CELL_MAX]);
+
+/* Ends them in order, each within the configured time, replacing who is killed meanwhile; -ETIMEDOUT
+ * where one had to be killed. */
 int pipeline_drain(struct pipeline *pipeline);
 
 /* Kills what still runs. */

@@ -171,11 +171,16 @@ void process_ending(const struct process *process, char *out, size_t size)
         snprintf(out, size, "exit status %d", process->status);
 }
 
-void process_close(struct process *process)
+void process_forget(struct process *process)
 {
     if (process->control >= 0)
         close(process->control);
     process->control = -1;
+}
+
+void process_close(struct process *process)
+{
+    process_forget(process);
     for (uint32_t i = 0; i < process->stored; i++)
         close(process->store[i].fd);
     process->stored = 0;

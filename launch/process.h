@@ -28,7 +28,10 @@ struct process {
     pid_t pid; /* 0: not started, or reaped */
     int pidfd;
     int control;
-    int status; /* of waitid, once reaped */
+    int status;          /* of waitid, once reaped */
+    bool gone;           /* ended, and gets no successor */
+    uint64_t started_ns; /* MONOTONIC */
+    json_t *restart;     /* of this successor, until it runs; borrowed */
     uint32_t stored;
     struct process_deposit store[PROCESS_STORE_MAX];
 };
@@ -52,6 +55,9 @@ bool process_reap(struct process *process);
 
 /* One phrase for how it ended: "exit status 1", "killed by signal 9". */
 void process_ending(const struct process *process, char *out, size_t size);
+
+/* Of a dead one: its control socket. What it has left here stays. */
+void process_forget(struct process *process);
 
 void process_close(struct process *process);
 

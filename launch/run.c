@@ -17,7 +17,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { TEND_MS = 20, COMMAND_MAX = 256 };
+enum { TEND_MS = 20, RESTART_MS = 1, COMMAND_MAX = 256 };
 
 struct run {
     struct pipeline pipeline;
@@ -119,6 +119,7 @@ static int write_counters(struct run *run, bool complete, const char *reason)
                   (json_int_t)run->measured_from, "tsc_hz", pipeline->clock.hz, "stamp_cost_ns",
                   pipeline->stamp_cost_ns, "clock", counters_clock(pipeline), "complete", complete,
                   "reason", reason, "end", counters_snapshot(pipeline));
+    json_object_set(json, "restarts", pipeline->restarts);
     if (run->mark)
         json_object_set(json, "mark", run->mark);
     if (rotation)
@@ -284,15 +285,38 @@ static void arm_second_signal(struct run *run)
 
 /* ---- life ---- */
 
+/* A line and an event for each successor that is back. */
+static void tell_restarts(struct run *run)
+{
+    const struct pipeline *pipeline = &run->pipeline;
+    json_t *restart;
+    size_t i;
+
+    json_array_foreach(pipeline->news, i, restart)
+    {
+        const char *stage = json_string_value(json_object_get(restart, "stage"));
+        json_int_t last = json_integer_value(json_object_get(restart, "last_tick"));
+        json_int_t back = json_integer_value(json_object_get(restart, "back"));
+        double gone_ms = (double)(back - last) * 1e3 / pipeline->clock.hz;
+        fprintf(stderr, "tickline: %s was %s; its successor is back after %.1f ms, %lld waited\n",
+                stage, json_string_value(json_object_get(restart, "cause")), gone_ms,
+                (long long)json_integer_value(json_object_get(restart, "waiting")));
+        answer(run, json_pack("{s:s, s:s, s:f, s:O}", "event", "restart", "stage", stage, "gone_ms",
+                              gone_ms, "restart", restart));
+    }
+    json_array_clear(pipeline->news);
+}
+
 static int supervise(struct run *run)
 {
     while (!run->draining) {
-        struct pollfd fds[] = {
+        struct pollfd fds[3 + CELL_MAX] = {
             {.fd = run->signals, .events = POLLIN},
             {.fd = run->listener, .events = POLLIN},
             {.fd = run->options->json && run->stdin_open ? STDIN_FILENO : -1, .events = POLLIN},
         };
-        (void)poll(fds, sizeof(fds) / sizeof(fds[0]), TEND_MS);
+        int ms = pipeline_restarting(&run->pipeline) ? RESTART_MS : TEND_MS;
+        (void)poll(fds, 3 + pipeline_watch(&run->pipeline, fds + 3), ms);
         if (fds[0].revents)
             take_signal(run);
         if (fds[1].revents)
@@ -300,6 +324,7 @@ static int supervise(struct run *run)
         if (fds[2].revents)
             read_commands(run);
         int err = pipeline_tend(&run->pipeline);
+        tell_restarts(run);
         if (err < 0)
             return err;
     }
@@ -327,6 +352,7 @@ static int finish(struct run *run, int err)
     else if (run->signalled)
         snprintf(reason, sizeof(reason), "signal");
     int drained = pipeline_drain(pipeline);
+    tell_restarts(run);
     if (err == 0 && drained < 0) {
         err = drained;
         snprintf(reason, sizeof(reason), "stage failed: %s", pipeline->error);

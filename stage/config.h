@@ -111,6 +111,9 @@ struct config {
         enum config_wish own_cpu; /* a CPU of its own for every stage; no: they share one */
     } isolate;
     struct {
+        bool restart;
+        uint32_t max_restarts; /* of all stages together, within window_ns */
+        uint64_t window_ns;
         uint64_t ready_timeout_ns;
         uint64_t drain_timeout_ns;
     } supervise;

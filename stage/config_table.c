@@ -107,6 +107,13 @@ const struct config_key config_keys[] = {
     {"isolate", "own_cpu", CONFIG_CHOICE, AT(isolate.own_cpu), "want", .words = "no|want|need",
      .help = "A CPU of its own for each stage; no: all stages share one."},
 
+    {"supervise", "restart", CONFIG_SWITCH, AT(supervise.restart), "on", .words = "on|off",
+     .help = "Replace a stage that was killed; off: its end is the end of the run."},
+    {"supervise", "max_restarts", CONFIG_U32, AT(supervise.max_restarts), "5", .min = 1,
+     .max = 64, .step = CONFIG_ANY,
+     .help = "Restarts within supervise.window; one more, and the run is drained and fails."},
+    {"supervise", "window", CONFIG_TIME, AT(supervise.window_ns), "10s", .min = 1000000,
+     .max = 3600 * SECOND, .step = CONFIG_ANY, .help = "Time over which restarts are counted."},
     {"supervise", "ready_timeout", CONFIG_TIME, AT(supervise.ready_timeout_ns), "10s",
      .min = 100000000, .max = 3600 * SECOND, .step = CONFIG_ANY,
      .help = "How long the processes may take to get ready."},

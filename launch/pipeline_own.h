@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Inside of the pipeline: what pipeline.c, spawn.c and supervise.c share, and nobody else uses. */
+#ifndef TICKLINE_LAUNCH_PIPELINE_OWN_H
+#define TICKLINE_LAUNCH_PIPELINE_OWN_H
+
+#include "launch/pipeline.h"
+
+#include <time.h>
+
+enum { PIPELINE_POLL_NS = 500000 };
+
+/* MONOTONIC. */
+static inline uint64_t pipeline_now_ns(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000ULL + (uint64_t)ts.tv_nsec;
+}
+
+/* Puts one line into pipeline->error; returns `err`. */
+__attribute__((format(printf, 3, 4))) int pipeline_fail(struct pipeline *pipeline, int err,
+                                                        const char *format, ...);
+
+static inline struct cell *cell_of(const struct pipeline *pipeline, const struct process *process)
+{
+    return &pipeline->cells->cell[process->cell];
+}
+
+/* Fills pipeline->process; nothing is started. */
+void pipeline_plan(struct pipeline *pipeline);
+
+/* Starts a process, the first or a successor, which gets all that its predecessor had left here. */
+int pipeline_spawn(struct pipeline *pipeline, struct process *process);
+
+/* All of them, in this order of names or consumers first. */
+int pipeline_spawn_all(struct pipeline *pipeline, const char *order);
+
+#endif
