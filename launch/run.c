@@ -15,9 +15,11 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { TEND_MS = 20, RESTART_MS = 1, COMMAND_MAX = 256 };
+#define FAILED_NS UINT64_C(5000000000)
 
 struct run {
     struct pipeline pipeline;
@@ -27,12 +29,22 @@ struct run {
     uint64_t measured_from;
     char command[COMMAND_MAX];
     size_t command_length;
-    int signals;   /* signalfd */
-    int listener;  /* for `tickline status` */
-    int signalled; /* number of the first signal, or 0 */
+    int signals;                        /* signalfd */
+    int listener;                       /* for `tickline status` */
+    int signalled;                      /* number of the first signal, or 0 */
+    int status;                         /* to exit with */
+    char reason[CONFIG_ERROR_MAX + 32]; /* why it ended */
     bool draining;
     bool stdin_open;
 };
+
+static uint64_t now_ns(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000ULL + (uint64_t)ts.tv_nsec;
+}
 
 static void answer(const struct run *run, json_t *event)
 {
@@ -125,7 +137,9 @@ static int write_counters(struct run *run, bool complete, const char *reason)
     if (rotation)
         json_object_set_new(json, "rotation", rotation);
     FILE *out = create_in(run, "counters.json");
-    int err = out && json_dumpf(json, out, JSON_INDENT(1) | JSON_PRESERVE_ORDER) == 0 ? 0 : -EIO;
+    int err = out ? 0 : -errno;
+    if (out && json_dumpf(json, out, JSON_INDENT(1) | JSON_PRESERVE_ORDER) < 0)
+        err = errno ? -errno : -EIO;
     if (out && fclose(out) != 0)
         err = -errno;
     json_decref(json);
@@ -307,9 +321,34 @@ static void tell_restarts(struct run *run)
     json_array_clear(pipeline->news);
 }
 
+/* Of a run that failed: 4 where a stage found the host unable (a full disk), else 1. */
+static int end_status(const struct pipeline *pipeline)
+{
+    for (uint32_t i = 0; i < pipeline->count; i++) {
+        if (pipeline->process[i].status == 4)
+            return 4;
+    }
+    return 1;
+}
+
+/*
+ * A stage has ended for good: tells it. A program that reads us stops its traffic first and then says
+ * `drain`; it has a moment for that. For a person there is nothing to wait for.
+ */
+static uint64_t tell_failure(struct run *run)
+{
+    snprintf(run->reason, sizeof(run->reason), "stage failed: %s", run->pipeline.error);
+    run->status = complain(run, run->reason, end_status(&run->pipeline));
+    return run->options->json ? now_ns() + FAILED_NS : 0;
+}
+
+/* Until somebody wants it to end, or a stage has ended for good (-errno). */
 static int supervise(struct run *run)
 {
-    while (!run->draining) {
+    uint64_t until = UINT64_MAX;
+    int failed = 0;
+
+    while (!run->draining && now_ns() < until) {
         struct pollfd fds[3 + CELL_MAX] = {
             {.fd = run->signals, .events = POLLIN},
             {.fd = run->listener, .events = POLLIN},
@@ -325,46 +364,44 @@ static int supervise(struct run *run)
             read_commands(run);
         int err = pipeline_tend(&run->pipeline);
         tell_restarts(run);
-        if (err < 0)
-            return err;
+        if (err < 0 && !failed) {
+            failed = err;
+            until = tell_failure(run);
+        }
     }
-    return 0;
+    return failed;
 }
 
-/* Of a run that failed: 4 where a stage found the host unable (a full disk), else 1. */
-static int end_status(const struct pipeline *pipeline)
+static int complain_of_counters(const struct run *run, int err)
 {
-    for (uint32_t i = 0; i < pipeline->count; i++) {
-        if (pipeline->process[i].status == 4)
-            return 4;
-    }
-    return 1;
+    char message[RUNFILE_PATH_MAX + 128];
+
+    snprintf(message, sizeof(message),
+             "%s/counters.json: %s; make room there, or choose another by --run-dir",
+             run->options->run_directory, strerror(-err));
+    return complain(run, message, err == -ENOSPC || err == -EDQUOT ? 4 : 1);
 }
 
-static int finish(struct run *run, int err)
+static int finish(struct run *run, int failed)
 {
     struct pipeline *pipeline = &run->pipeline;
-    char reason[CONFIG_ERROR_MAX + 32] = "drained";
 
     arm_second_signal(run);
-    if (err < 0)
-        snprintf(reason, sizeof(reason), "stage failed: %s", pipeline->error);
-    else if (run->signalled)
-        snprintf(reason, sizeof(reason), "signal");
+    if (!failed)
+        snprintf(run->reason, sizeof(run->reason), run->signalled ? "signal" : "drained");
     int drained = pipeline_drain(pipeline);
     tell_restarts(run);
-    if (err == 0 && drained < 0) {
-        err = drained;
-        snprintf(reason, sizeof(reason), "stage failed: %s", pipeline->error);
+    if (!failed && drained < 0) {
+        failed = drained;
+        (void)tell_failure(run);
     }
-    int status = err < 0 ? complain(run, reason, end_status(pipeline)) : 0;
-    int written = write_counters(run, err == 0, reason);
+    int written = write_counters(run, !failed, run->reason);
     if (written < 0)
-        status = complain(run, "counters.json cannot be written", 1);
+        run->status = complain_of_counters(run, written);
     if (!run->options->json)
         print_account(run);
-    answer(run, json_pack("{s:s, s:i}", "event", "done", "exit", status));
-    return status;
+    answer(run, json_pack("{s:s, s:i}", "event", "done", "exit", run->status));
+    return run->status;
 }
 
 static int start_status(const struct process *process, uint32_t count, int err)

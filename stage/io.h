@@ -80,6 +80,10 @@ int receiver_memory(const struct receiver *receiver);
 uint32_t receiver_recover(struct receiver *receiver, struct receiver_mark *mark,
                           struct received **batch);
 
+/* For the account of a dead receiver without a successor: datagrams that it had taken from the kernel,
+ * by its region. 0 or -errno. */
+int receiver_taken(int memory, uint64_t *datagrams);
+
 /*
  * Gives the last batch back and takes up to `burst` datagrams of this moment; 0: none. `tag` is what
  * the caller wants to be told by receiver_recover, were it killed before the next call.

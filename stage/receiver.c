@@ -46,6 +46,7 @@ static size_t page_up(size_t bytes)
     return (bytes + PAGE_BYTES - 1) & ~((size_t)PAGE_BYTES - 1);
 }
 
+/* Of journal, messages and buffers in the region. */
 static size_t journal_bytes(const struct receiver *receiver)
 {
     return page_up(sizeof(struct receiver_journal) +
@@ -55,6 +56,18 @@ static size_t journal_bytes(const struct receiver *receiver)
 static size_t messages_bytes(const struct receiver *receiver)
 {
     return receiver->uring ? 0 : page_up(receiver->burst * sizeof(struct mmsghdr));
+}
+
+static size_t parts_bytes(const struct receiver *receiver)
+{
+    return PAGE_BYTES + journal_bytes(receiver) + messages_bytes(receiver);
+}
+
+static void find_parts(struct receiver *receiver)
+{
+    receiver->journal = region_at(&receiver->region, PAGE_BYTES);
+    receiver->messages = region_at(&receiver->region, PAGE_BYTES + journal_bytes(receiver));
+    receiver->memory = region_at(&receiver->region, parts_bytes(receiver));
 }
 
 static struct region_want memory_want(const struct receiver *receiver, uint64_t epoch)
@@ -79,18 +92,14 @@ static int open_memory(struct receiver *receiver, const struct receiver_plan *pl
     const struct region_want want = memory_want(receiver, plan->epoch);
     const struct region_place place = {.numa_node = -1, .huge = plan->huge};
     struct region_mismatch mismatch;
-    size_t before = PAGE_BYTES + journal_bytes(receiver) + messages_bytes(receiver);
+    size_t bytes = parts_bytes(receiver) + (size_t)receiver->buffers * BUFFER_BYTES;
 
     int err = plan->memory >= 0
                   ? region_attach(&receiver->region, plan->memory, &want, true, &mismatch)
-                  : region_create(&receiver->region, "tickline-received", &want, &place,
-                                  before + (size_t)receiver->buffers * BUFFER_BYTES);
-    if (err < 0)
-        return err;
-    receiver->journal = region_at(&receiver->region, PAGE_BYTES);
-    receiver->messages = region_at(&receiver->region, PAGE_BYTES + journal_bytes(receiver));
-    receiver->memory = region_at(&receiver->region, before);
-    return 0;
+                  : region_create(&receiver->region, "tickline-received", &want, &place, bytes);
+    if (err == 0)
+        find_parts(receiver);
+    return err;
 }
 
 void receiver_spend(struct receiver *receiver, uint64_t tag, void (*clear)(struct receiver *))
@@ -125,6 +134,30 @@ uint32_t receiver_recover(struct receiver *receiver, struct receiver_mark *mark,
 }
 
 /* ---- life ---- */
+
+int receiver_taken(int memory, uint64_t *datagrams)
+{
+    struct receiver dead = {0};
+    struct region_mismatch mismatch;
+    struct region_want want = memory_want(&dead, 0);
+
+    want.any_geometry = true;
+    int err = region_attach(&dead.region, memory, &want, false, &mismatch);
+    if (err < 0)
+        return err;
+    const uint64_t *geometry = dead.region.header->geometry;
+    dead.buffers = (uint32_t)geometry[0];
+    dead.burst = (uint32_t)geometry[1];
+    dead.uring = geometry[2];
+    find_parts(&dead);
+    uint64_t batch = load_acquire(&dead.journal->batch);
+    uint64_t next = batch % RECEIVER_PHASES == RECEIVER_SPENT;
+    *datagrams = dead.journal->mark[(batch / RECEIVER_PHASES + next) % 2].datagrams;
+    for (uint32_t i = 0; !next && i < dead.buffers; i++)
+        *datagrams += (dead.uring ? uring_length(&dead, i) : dead.messages[i].msg_len) != UNTAKEN;
+    munmap(dead.region.header, dead.region.size);
+    return 0;
+}
 
 int receiver_open(struct receiver **result, const struct receiver_plan *plan)
 {

@@ -113,6 +113,13 @@ int plain_open(struct receiver *receiver);
 int plain_poll(struct receiver *receiver, uint64_t tag);
 
 int uring_open(struct receiver *receiver);
+
+/* Length of the datagram in a buffer; UNTAKEN: there is none. */
+static inline uint32_t uring_length(const struct receiver *receiver, uint32_t id)
+{
+    return ((const struct io_uring_recvmsg_out *)(const void *)buffer_at(receiver, id))->payloadlen;
+}
+
 int uring_poll(struct receiver *receiver, uint64_t tag);
 
 #endif

@@ -183,7 +183,7 @@ int uring_open(struct receiver *receiver)
     else
         make_buffers(receiver);
     for (uint32_t i = 0; i < receiver->buffers; i++) {
-        if (header_of(receiver, i)->payloadlen == UNTAKEN)
+        if (uring_length(receiver, i) == UNTAKEN)
             lend(receiver, (uint16_t)i, (int)lent++);
     }
     io_uring_buf_ring_advance(receiver->buf_ring, (int)lent);

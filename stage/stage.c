@@ -296,6 +296,8 @@ static int start(struct stage *stage)
     stage->cells = cells_of(&stage->cells_region);
     stage->cell = &stage->cells->cell[stage->cell_index];
     stage->generation = load_acquire(&stage->cell->generation);
+    /* A successor goes on counting; open() may know better, where figures must be exact. */
+    (void)cell_read(stage->cell, &stage->figures);
     store_relaxed(&stage->cell->pid, (int32_t)getpid());
     store_relaxed(&stage->cell->cpu, (int32_t)stage->cpu);
     err = cell_move(stage->cell, CELL_OPENING, CELL_BY_STAGE);
@@ -313,7 +315,6 @@ static int start(struct stage *stage)
     if (err < 0)
         return stage_error(stage, err, "open: %s", strerror(-err));
     lock_memory(stage);
-    (void)cell_read(stage->cell, &stage->figures);
     return 0;
 }
 

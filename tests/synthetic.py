@@ -388,8 +388,10 @@ class Synthetic:
                 "dropped_tx": count("tx"),
                 "rejected": {r: count("rejected") if r == "bad_payload" else 0 for r in REASONS},
             },
-            "repeated": 0,
-            "sockets": [{"bind": "0.0.0.0:9000", "drops": count("lost"), "rcvbuf": 67108864}],
+            "repeated": [],
+            "sockets": [
+                {"bind": "0.0.0.0:9000", "drops": count("lost"), "unread": 0, "rcvbuf": 67108864}
+            ],
             "stages": stages,
             "lanes": lanes,
         }

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """harness/summary.py on runs of which all is known: the account, the figures, the screen."""
 
+import io
 import json
 import os
 import pty
@@ -13,6 +14,8 @@ import numpy as np
 import pytest
 from synthetic import Synthetic
 
+from ticklab import terminal
+from ticklab.run import DELIVERED, STATUS_DUPLICATED
 from ticklab.summary import summarise
 from ticklab.terminal import cell, us
 
@@ -195,14 +198,55 @@ def test_offered_is_checked_by_id_and_not_by_count(tmp_path):
     ]
 
 
-def test_repeated_replies_are_not_duplicated_ones(tmp_path):
+@pytest.mark.parametrize("twice", [0, 1, 2, 3])
+def test_repeated_replies_are_told_from_duplicated_ones_by_id(tmp_path, twice):
+    """Of three replies in doubt so many came twice; and one came twice that nobody lists."""
+    positions = [3, 50, 700]
+    in_doubt = [Synthetic().row(position) for position in positions]  # they are numbered from 0
     directory = Synthetic(
-        counters={"end.repeated": 2}, manifest={"sink.duplicated": 2, "sink.delivered": 1002}
+        counters={"end.repeated": in_doubt},
+        manifest={"sink.duplicated": twice + 1, "sink.delivered": 1001 + twice},
     ).write(tmp_path / "run")
+    path = directory / "wire" / "delivered.bin"
+    delivered = np.fromfile(path, DELIVERED)
+    again = delivered[[*positions[:twice], 800]]
+    again["status"] = STATUS_DUPLICATED
+    np.concatenate([delivered, again]).tofile(path)
     summary = summarise(directory)
-    assert summary["balanced"]
+    requests = summary["account"]["requests"]
+    assert (requests["repeated"], requests["duplicated"]) == (twice, 1)
+    assert summary["unbalanced"] == [
+        f"requests.transmitted: transmitted 1000 + repeated {twice} ≠ delivered {1001 + twice} + "
+        f"dropped.sink 0 ({1001 + twice}); -1",
+        "requests.duplicated: 1: expected 0",
+    ]
+
+
+def test_without_a_sink_repeated_is_what_is_in_doubt(tmp_path):
+    serve = Synthetic(serve=True, counters={"end.repeated": [12, 12, 19]})  # 12 twice
+    summary = summarise(serve.write(tmp_path / "run"))
     assert summary["account"]["requests"]["repeated"] == 2
-    assert summary["account"]["requests"]["duplicated"] == 0
+
+
+def test_restarts_are_told(tmp_path):
+    restart = {"stage": "worker0", "generation": 2, "cause": "killed by signal 9 (Killed)"}
+    restart |= {"last_tick": 5_200, "noticed": 6_000, "back": 2_605_200}
+    waited = restart | {"waiting": 3, "first": 17, "last": 19}
+    lost = restart | {"stage": "tracer", "back": 0, "waiting": 0, "first": 0, "last": 0}
+    directory = Synthetic(counters={"restarts": [waited, lost]}).write(tmp_path / "run")
+    summary = summarise(directory)
+    common = {"generation": 2, "cause": "killed by signal 9 (Killed)"}
+    assert summary["restarts"] == [
+        {"stage": "worker0", **common, "waiting": 3, "first_waiting": 17, "last_waiting": 19,
+         "gone_ns": 1_000_000.0},
+        {"stage": "tracer", **common, "waiting": 0},
+    ]  # fmt: skip
+    text = io.StringIO()
+    terminal.show_summary(summary, text)
+    assert "worker0 was killed by signal 9 (Killed): gone for 1.0 ms" in text.getvalue()
+    assert "requests 17 to 19 waited" in text.getvalue()
+    assert "tracer was killed by signal 9 (Killed): not back" in text.getvalue()
+    assert "restarts" not in summarise(Synthetic().write(tmp_path / "none"))
 
 
 def test_serve_knows_neither_offered_nor_delivered(tmp_path):
@@ -331,16 +375,13 @@ def test_regimes_are_of_the_measured_phase_and_add_up(tmp_path):
     regimes = summarise(Synthetic().write(tmp_path / "run"))["regimes"]
     assert list(regimes) == ["rx", "worker0", "tx", "tracer"]
     assert regimes["rx"] == {"work": 0.25, "idle": 0.6, "blocked": 0.05, "housekeeping": 0.1}
-    ticks = {"work": 100, "idle": 100, "blocked": 100, "housekeeping": 0}
-    restarted = {"end.stages.tx.generation": 2, "end.stages.tx.regimes_ticks": ticks}
+
+
+def test_a_successor_goes_on_counting(tmp_path):
+    restarted = {"end.stages.tx.generation": 2}
     directory = Synthetic(counters=restarted).write(tmp_path / "restarted")
-    # A successor counts from zero, so the mark's figures are not taken off.
-    assert summarise(directory)["regimes"]["tx"] == {
-        "work": 0.333334,
-        "idle": 0.333333,
-        "blocked": 0.333333,
-        "housekeeping": 0.0,
-    }
+    plain = Synthetic().write(tmp_path / "plain")
+    assert summarise(directory)["regimes"] == summarise(plain)["regimes"]
 
 
 def test_noise_is_merged_by_cpu(tmp_path):

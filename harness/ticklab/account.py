@@ -14,7 +14,9 @@ socket, ids on the wire and counters, both ends of a ring, tx and the sink), so 
 
 from dataclasses import dataclass
 
-from ticklab.run import Run
+import numpy as np
+
+from ticklab.run import STATUS_DUPLICATED, Run
 from ticklab.wire import Wire
 
 
@@ -58,7 +60,7 @@ def _datagrams(run: Run, at_wire: dict) -> dict:
     dropped = {
         "wire": at_wire.get("dropped_wire"),
         "ip": at_wire.get("dropped_ip"),
-        "socket": run.measured("sockets", "*", "drops"),
+        "socket": run.measured("sockets", "*", "drops") + run.measured("sockets", "*", "unread"),
     }
     return _known(
         {
@@ -74,15 +76,14 @@ def _requests(run: Run, wire: Wire, sink: dict) -> dict:
     to_worker, to_tx = (run.measured(ring, "*", "published") for ring in ("to_worker", "to_tx"))
     reasons = run.counter("end", "outcomes", "rejected")
     rejected = {reason: run.measured("outcomes", "rejected", reason) for reason in reasons}
-    repeated = run.measured("repeated")
     offered, never_received = run.offered, wire.never_received
     player = offered is not None and never_received is not None
     lost = len(never_received) if player else None
     if player and run.bounded and len(run.ingress) < received:
         # The ids of the earlier ones are gone: what is missing can only be told by the counts.
         lost = len(offered) - received
-    # A repeated reply is right, and known; the sink cannot tell it from a duplicated one.
-    duplicated = max(sink["duplicated"] - repeated, 0) if "duplicated" in sink else None
+    repeated = _repeated(run)
+    duplicated = sink["duplicated"] - repeated if "duplicated" in sink else None
     return _known(
         {
             "offered": len(offered) if player else None,
@@ -108,6 +109,20 @@ def _requests(run: Run, wire: Wire, sink: dict) -> dict:
             "unknown": sink.get("unknown"),
         }
     )
+
+
+def _repeated(run: Run) -> int:
+    """Replies that came twice because the send of a killed tx was in doubt.
+
+    The sink cannot tell them from duplicated ones; tx's list of those in doubt can. Without a sink
+    there is that list alone, an upper bound.
+    """
+    in_doubt, delivered, ingress = run.repeated, run.delivered, run.ingress
+    if delivered is None or ingress is None:
+        return len(in_doubt)
+    ids = ingress["id"][np.isin(ingress["request"], in_doubt)]
+    twice = delivered["id"][delivered["status"] == STATUS_DUPLICATED]
+    return int(np.isin(twice, ids).sum())
 
 
 def _in_flight(run: Run, ring: str) -> int:

@@ -194,6 +194,12 @@ class Talker:
                 raise LabError(f"{self.name}: no {event} within {timeout:g} s; see {self.log}")
             self._read(left)
 
+    def taken(self, event: str) -> list[dict[str, Any]]:
+        """The events of this name that have been read and not been asked for."""
+        found = [one for one in self._events if one.get("event") == event]
+        self._events = [one for one in self._events if one.get("event") != event]
+        return found
+
     def check(self) -> None:
         """Raises LabError when the child has reported an error or has ended."""
         while select.select([self.child.stdout], [], [], 0)[0]:

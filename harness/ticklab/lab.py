@@ -82,6 +82,8 @@ def main(options: Options) -> int:
         status = lab.run(interrupt)
         if "failed" not in lab.facts:
             status = _summary(lab.directory) or status
+        elif lab.facts["replay"].get("begun_ns") or options.serve:  # there is something to sum up
+            _summary(lab.directory, say_errors=False)
     except OSError as error:
         return _tell(_of_file(error, lab.directory))
     print(f"run directory: {lab.directory}")
@@ -98,14 +100,17 @@ def _of_file(error: OSError, directory: Path) -> LabError:
     return LabError(f"{where}: {error.strerror}", 1)
 
 
-def _summary(directory: Path) -> int:
-    """Derives the summary of a run and shows it; 1 where the account does not balance."""
+def _summary(directory: Path, say_errors: bool = True) -> int:
+    """Derives the summary of a run and shows it; 1 where the account does not balance.
+
+    Of a run that failed it is what can be had: not to have it is no second error.
+    """
     from ticklab import ctf, run, summary, terminal
 
     try:
         made = summary.write(directory)
     except (run.RunError, ctf.TraceError, OSError) as error:
-        return _tell(LabError(str(error)))
+        return _tell(LabError(str(error))) if say_errors else 1
     terminal.show_summary(made)
     for line in made["unbalanced"]:
         print(f"tickline: {directory}: the account does not balance: {line}", file=sys.stderr)
@@ -136,6 +141,7 @@ class Lab:
             say(f"{self.plan['capture']}: {warning}")
         self.speed = self.config.text("replay.speed")
         self.pps = player.packet_rate(self.speed)
+        self.failure: LabError | None = None  # of pipeline or sink, while they were up
         self.send_cost_ns = 0.0  # of the player, as the warm-up shows it
         sink_address = network.sink_network(self._destinations())[2]
         self.fills = prepare.fills(self.config, self.plan, str(sink_address), self.cpus)
@@ -163,11 +169,17 @@ class Lab:
         try:
             with contextlib.ExitStack() as stack:
                 self._start(stack)
-                if self.options.serve:
-                    self._serve()
-                elif self._warm_up():
-                    self._measure()
-                status = self._finish()
+                try:
+                    if self.options.serve:
+                        self._serve()
+                    elif self._warm_up():
+                        self._measure()
+                except LabError as error:
+                    self.failure = error
+                except OSError:
+                    if not self.failure:  # else it is an effect of that
+                        raise
+                status = self._fail() if self.failure else self._finish()
         except LabError as error:
             self.facts["failed"] = str(error)
             status = _tell(error)
@@ -256,8 +268,7 @@ class Lab:
     def _serve(self) -> None:
         """Says how to reach the pipeline, then waits for Ctrl-C."""
         self._say_where()
-        while not self.interrupt:
-            self.tickline.check()
+        while self._is_up() and not self.interrupt:
             time.sleep(POLL_S)
 
     def _say_where(self) -> None:
@@ -275,6 +286,19 @@ class Lab:
         print(f"for example:        {enter} {line}")
         print("Ctrl-C ends it.", flush=True)
 
+    def _is_up(self) -> bool:
+        """Tells of stages that were replaced; False, and `failure`, where somebody has ended."""
+        try:
+            self.tickline.check()
+            if not self.options.serve:
+                self.sink.check()
+        except LabError as error:
+            self.failure = error
+        for event in self.tickline.taken("restart"):
+            cause, gone_ms = event["restart"]["cause"], event["gone_ms"]
+            say(f"{event['stage']} was {cause}; its successor is back after {gone_ms:.1f} ms")
+        return self.failure is None
+
     def _warm_up(self) -> bool:
         """Replays the beginning of the capture, then has everyone count from nought."""
         warmup = self.plan["warmup"]
@@ -289,7 +313,7 @@ class Lab:
         self.sink.ask("mark", "mark", ANSWER_S)
         self.tickline.ask("mark", "mark", ANSWER_S)
         self.mark = self.net.snapshot()
-        return not self.interrupt
+        return not self.interrupt and not self.failure
 
     def _calibrate(self, packets: int, span_ns: int) -> None:
         """The warm-up itself, and what it shows of the player's cost of sending.
@@ -304,7 +328,7 @@ class Lab:
         for _ in range(2):
             pace = player.multiplier(factor, packets, span_ns, min(costs, default=0.0))
             report = self._replay("warm-up", self.to_play[0], pace, packets, span_ns)
-            if self.interrupt:
+            if self.interrupt or self.failure:
                 return
             costs.append(player.send_cost_ns(report, span_ns, pace))
         self.send_cost_ns = min(costs)
@@ -317,7 +341,7 @@ class Lab:
         begun_ns = time.time_ns()
         report = self._replay("replay", self.to_play[1], pace, packets, span_ns, pps=self.pps)
         offered = self.prepared.offered_at(self.speed, report.sent)
-        offered.tofile(self.directory / "wire" / "offered.bin")
+        (self.directory / "wire" / "offered.bin").write_bytes(offered.tobytes())
         self.facts["replay"] |= {
             "player": "tcpreplay",
             "speed": self.speed,
@@ -348,9 +372,7 @@ class Lab:
 
             def watch(sent: int) -> bool:
                 progress.update(sent)
-                self.tickline.check()
-                self.sink.check()
-                return not self.interrupt
+                return self._is_up() and not self.interrupt
 
             report = player.replay(
                 self.net,
@@ -387,13 +409,27 @@ class Lab:
         """Drains and stops everyone, upstream first; the pipeline's exit status."""
         self._wait_quiet()
         self.end = self.net.snapshot()
+        status = self._stop()
+        return self._left("tickline") or status
+
+    def _stop(self) -> int:
         timeout_s = self.config.number("supervise.drain_timeout") / 1e9 + ANSWER_S
         status = int(self.tickline.ask("drain", "done", timeout_s)["exit"])
         if not self.options.serve:
             self.facts["sink"] = self.sink.ask("stop", "done", ANSWER_S)
             status = self._left("sink") or status
         self.facts["wire"] = self._wire_facts()
-        return self._left("tickline") or status
+        return status
+
+    def _fail(self) -> int:
+        """Tells what failed and collects what the others have left: the run directory is whole."""
+        assert self.failure
+        self.facts["failed"] = str(self.failure)
+        status = _tell(self.failure)
+        self.end = self.net.snapshot()
+        with contextlib.suppress(LabError):
+            self._stop()
+        return status
 
     def _left(self, name: str) -> int:
         """Waits for a child that has said its last word; its exit status."""
@@ -423,8 +459,8 @@ def _socket_drops(directory: Path) -> int:
     """What the pipeline's sockets dropped in the measured phase, from counters.json."""
     try:
         counters = json.loads((directory / "counters.json").read_text())
-    except FileNotFoundError:
-        raise LabError(f"{directory}: tickline left no counters.json") from None
+    except (FileNotFoundError, ValueError):
+        raise LabError(f"{directory}: tickline left no whole counters.json") from None
     return sum(
         sign * sum(socket["drops"] for socket in counters.get(when, {}).get("sockets", []))
         for when, sign in (("end", 1), ("mark", -1))

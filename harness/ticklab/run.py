@@ -114,18 +114,23 @@ class Run:
         return self._sum(self._end, path, ("end",))
 
     def stages(self) -> dict[str, tuple[dict, dict | None]]:
-        """Each stage's figures at the end, and at the mark.
+        """Each stage's figures at the end, and at the mark (None: there is none).
 
-        None for the mark where there is none, or where the process has been replaced since: a
-        successor counts from zero.
+        A successor goes on counting where its predecessor was.
         """
         marks = (self._mark or {}).get("stages", {})
-        stages = {}
-        for name, end in self.counter("end", "stages").items():
-            mark = marks.get(name)
-            replaced = mark is None or mark["generation"] != end["generation"]
-            stages[name] = (end, None if replaced else mark)
-        return stages
+        return {name: (end, marks.get(name)) for name, end in self.counter("end", "stages").items()}
+
+    @property
+    def restarts(self) -> list[dict]:
+        """What the launcher noted of each stage that was replaced, in order."""
+        return self.counters.get("restarts", [])
+
+    @property
+    def repeated(self) -> np.ndarray:
+        """Measured requests whose reply may have been sent twice, uint64, ascending."""
+        listed = np.unique(np.array(self.counter("end", "repeated"), np.uint64))
+        return listed[listed >= self.measured_from]
 
     @cached_property
     def trace(self) -> ctf.Trace | None:

@@ -66,10 +66,13 @@ def _derive(run_dir: str | Path | Run) -> tuple[dict, str]:
         "regimes": _regimes(run),
         "noise": _noise(run, clock),
         "trace": _trace(run, missing, negative),
+        "restarts": _restarts(run),
         "rotation": run.counters.get("rotation"),
         "replay": _replay(run, wire),
         "clock": _clock(run, clock),
     }
+    if not summary["restarts"]:
+        del summary["restarts"]
     return {name: part for name, part in summary.items() if part is not None}, distribution
 
 
@@ -232,6 +235,24 @@ def _noise(run: Run, clock: Clock) -> dict:
             entry |= {"p99": tenths(lows[nearest]), "max": tenths(here["max"])}
         noise[str(cpu)] = entry
     return noise
+
+
+def _restarts(run: Run) -> list[dict]:
+    """The stages that were replaced: for how long each was gone, and what waited for it.
+
+    Gone is from the last tick of the old process (at most about 1 ms before its end) to the first
+    turn of the new one; absent where there came none.
+    """
+    told = []
+    for restart in run.restarts:
+        entry = {name: restart[name] for name in ("stage", "generation", "cause", "waiting")}
+        if restart["waiting"]:
+            entry |= {"first_waiting": restart["first"], "last_waiting": restart["last"]}
+        if restart["back"]:
+            ticks = restart["back"] - restart["last_tick"]
+            entry["gone_ns"] = tenths(ticks * 1e9 / run.tsc_hz)
+        told.append(entry)
+    return told
 
 
 def _trace(run: Run, missing: dict[str, int], negative: dict[str, int]) -> dict:

@@ -30,6 +30,7 @@ _WIDE, _NARROW = tuple(_TITLES), ("p50", "p99", "p99_9", "max")
 _WIDE_FROM = 104
 _STYLES = {"wait": "yellow", "work": "cyan", "mixed": "magenta"}
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
+_RESTARTS = 5  # told one by one
 _PICTURE_ROWS, _PICTURE_COLUMNS, _PICTURE_OCTAVES = 3, 76, 3
 
 
@@ -90,9 +91,25 @@ def _headline(console: Console, summary: dict) -> None:
     for name, reasons in (("degraded", "degraded_because"), ("incomplete", "incomplete_because")):
         for reason in summary[reasons]:
             console.print(Text(f"  {name}: {reason}", "yellow"))
+    for line in _restarts(summary.get("restarts", [])):
+        console.print(Text(f"  {line}", "yellow"))
     if "first_loss" in summary:
         console.print(Text(f"  {_loss(summary['first_loss'])}", "yellow"))
     console.print()
+
+
+def _restarts(restarts: list[dict]) -> list[str]:
+    """A line for each of the first restarts, and one for the others."""
+    lines = []
+    for restart in restarts[:_RESTARTS]:
+        gone, waiting = restart.get("gone_ns"), restart["waiting"]
+        back = f"gone for {gone / 1e6:,.1f} ms" if gone is not None else "not back"
+        which = f"{restart['first_waiting']} to {restart['last_waiting']}" if waiting else ""
+        waited = f"; requests {which} waited" if waiting else ""
+        lines.append(f"{restart['stage']} was {restart['cause']}: {back}{waited}")
+    if len(restarts) > _RESTARTS:
+        lines.append(f"and {len(restarts) - _RESTARTS} restarts more; see summary.json")
+    return lines
 
 
 def _loss(loss: dict) -> str:

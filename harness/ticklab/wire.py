@@ -71,8 +71,9 @@ class Wire:
         if ingress is None or answers is None:
             return None
         matched = match(ingress["id"], answers["id"])
-        sent = ingress["kernel_ns"][matched]
-        both = (matched >= 0) & (sent != 0) & (answers["kernel_ns"] != 0)
+        answers = answers[matched >= 0]
+        sent = ingress["kernel_ns"][matched[matched >= 0]]
+        both = (sent != 0) & (answers["kernel_ns"] != 0)
         return answers["kernel_ns"][both].astype(np.int64) - sent[both].astype(np.int64)
 
     def first_unanswered(self) -> int | None:
