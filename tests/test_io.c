@@ -5,6 +5,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 
@@ -194,6 +195,115 @@ static void receive_sources(bool uring)
     unmake(&made);
 }
 
+/* Takes what comes until `total` have come: each socket's numbers in order, none twice. */
+static void expect_rest(struct fixture *made, struct received *batch, uint32_t held, uint32_t total,
+                        uint32_t next[SOCKETS])
+{
+    unsigned int wrong = 0;
+    uint32_t seen = 0;
+
+    for (;;) {
+        for (uint32_t i = 0; i < held; i++) {
+            uint32_t n;
+            memcpy(&n, batch[i].data, sizeof(n));
+            /* Of what nobody had looked at it is not known where it came to: the number says. */
+            wrong += batch[i].length != 4 || n % SOCKETS >= made->count ||
+                     n / SOCKETS != next[n % SOCKETS]++ || batch[i].kernel_ns == 0;
+        }
+        seen += held;
+        if (seen >= total)
+            break;
+        int got = poll_some(made->receiver, &batch);
+        CU_ASSERT_FATAL(got > 0);
+        held = (uint32_t)got;
+    }
+    CU_ASSERT_EQUAL(seen, total);
+    CU_ASSERT_EQUAL(wrong, 0);
+    CU_ASSERT_EQUAL(receiver_poll(made->receiver, 0, &batch), 0);
+}
+
+static void send_numbers(const struct fixture *made, uint32_t from, uint32_t to)
+{
+    for (uint32_t n = from; n < to; n++) {
+        for (uint32_t s = 0; s < made->count; s++) {
+            uint32_t number = n * SOCKETS + s;
+            CU_ASSERT_EQUAL(send(made->out[s], &number, sizeof(number), 0), sizeof(number));
+        }
+    }
+}
+
+/* The process is gone, its region is not: a successor goes on, `times` in a row with the same batch. */
+static void receive_taken_over(bool uring, uint32_t sockets, int times)
+{
+    enum { BURST = 5, BEFORE = 12, AFTER = 3 };
+    struct fixture made;
+    struct received *batch;
+    struct receiver_mark mark = {0};
+    uint32_t next[SOCKETS] = {0};
+    make(&made, uring, sockets, BURST, true);
+    send_numbers(&made, 0, BEFORE);
+    uint32_t first = (uint32_t)poll_some(made.receiver, &batch);
+    for (uint32_t i = 0; i < first; i++)
+        next[batch[i].socket]++;
+    int got = receiver_poll(made.receiver, 77, &batch); /* gives the first batch back */
+    CU_ASSERT_FATAL(got > 0);
+    uint32_t held = (uint32_t)got;
+    for (int i = 0; i < times; i++) {
+        struct receiver_plan plan = {.uring = uring,
+                                     .sources = true,
+                                     .sockets = made.in,
+                                     .count = sockets,
+                                     .buffers = 16,
+                                     .burst = BURST,
+                                     .memory = dup(receiver_memory(made.receiver))};
+        receiver_close(made.receiver);
+        CU_ASSERT_EQUAL_FATAL(receiver_open(&made.receiver, &plan), 0);
+        uint32_t found = receiver_recover(made.receiver, &mark, &batch);
+        CU_ASSERT(uring ? found >= held : found == held);
+        CU_ASSERT_EQUAL(mark.tag, 77);
+        CU_ASSERT_EQUAL(mark.datagrams, first);
+        CU_ASSERT_EQUAL(mark.bytes, first * sizeof(uint32_t));
+        held = found;
+    }
+    send_numbers(&made, BEFORE, BEFORE + AFTER);
+    expect_rest(&made, batch, held, sockets * (BEFORE + AFTER) - first, next);
+    unmake(&made);
+}
+
+/* Of another shape: refused, and the caller keeps its descriptor. */
+static void receive_other_shape(bool uring)
+{
+    struct fixture made;
+    make(&made, uring, 1, 8, false);
+    struct receiver *other;
+    struct receiver_plan plan = {.uring = uring,
+                                 .sockets = made.in,
+                                 .count = 1,
+                                 .buffers = 16,
+                                 .burst = 4,
+                                 .memory = receiver_memory(made.receiver)};
+    CU_ASSERT_EQUAL(receiver_open(&other, &plan), -EPROTO);
+    CU_ASSERT(fcntl(receiver_memory(made.receiver), F_GETFD) >= 0);
+    unmake(&made);
+}
+
+/* What the account of a dead receiver says: all that the kernel has handed over. */
+static void receive_counted(bool uring)
+{
+    struct fixture made;
+    struct received *batch;
+    uint64_t taken = 0;
+    make(&made, uring, 1, 4, false);
+    CU_ASSERT_EQUAL(receiver_taken(receiver_memory(made.receiver), &taken), 0);
+    CU_ASSERT_EQUAL(taken, 0);
+    send_numbers(&made, 0, 10);
+    uint32_t first = (uint32_t)poll_some(made.receiver, &batch);
+    uint32_t second = (uint32_t)poll_some(made.receiver, &batch);
+    CU_ASSERT_EQUAL(receiver_taken(receiver_memory(made.receiver), &taken), 0);
+    CU_ASSERT(uring ? taken >= first + second && taken <= 10 : taken == first + second);
+    unmake(&made);
+}
+
 static void receive_parked(bool uring)
 {
     struct fixture made;
@@ -222,6 +332,11 @@ static void receive_all(bool uring)
     receive_many(uring, SOCKETS, 5);
     receive_sources(uring);
     receive_parked(uring);
+    receive_taken_over(uring, 1, 1);
+    receive_taken_over(uring, 1, 3);
+    receive_taken_over(uring, SOCKETS, 2);
+    receive_other_shape(uring);
+    receive_counted(uring);
 }
 
 static void test_receive_plain(void)
