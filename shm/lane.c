@@ -246,7 +246,7 @@ static bool open_next(struct trace *trace, uint32_t request_high)
 bool trace_switch(struct trace *trace, uint32_t bytes, uint32_t request_high)
 {
     /* Same sub-buffer, nothing in it yet: it only needs the right high bits. */
-    if (trace->next && trace->next + bytes <= trace->end) {
+    if (trace_fits(trace, bytes)) {
         uint64_t number = load_relaxed(&trace->lane.control->sealed);
         if (trace->next == lane_payload(&trace->lane, number)) {
             lane_packet(&trace->lane, number)->request_high = request_high;

@@ -219,9 +219,15 @@ static inline bool trace_wants(const struct trace *trace, uint64_t request)
     return (uint64_t)(uint32_t)request * trace->sample_factor < trace->sample_limit;
 }
 
+/* Do so many bytes fit behind `next`? As numbers: where nothing is open both are NULL. */
+static inline bool trace_fits(const struct trace *trace, uint32_t bytes)
+{
+    return (uintptr_t)trace->next + bytes <= (uintptr_t)trace->end;
+}
+
 static inline bool trace_room(struct trace *trace, uint32_t bytes, uint32_t request_high)
 {
-    if (likely(trace->next + bytes <= trace->end && trace->request_high == request_high))
+    if (likely(trace_fits(trace, bytes) && trace->request_high == request_high))
         return true;
     return trace_switch(trace, bytes, request_high);
 }
