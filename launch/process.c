@@ -15,7 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { CHILD_CONTROL_FD = 3, ARGUMENTS_MAX = 32 };
+/* A stage that has gone mad may send for ever: so many are taken at a time, and so many notes kept. */
+enum { CHILD_CONTROL_FD = 3, ARGUMENTS_MAX = 32, MESSAGES_MAX = 256, NOTES_MAX = 512 };
 
 /* Programs stand beside this one. */
 static int program_path(const char *program, char *out, size_t size)
@@ -123,7 +124,7 @@ void process_receive(struct process *process, json_t *notes)
     char key[80];
     int fd;
 
-    while (process->control >= 0) {
+    for (int i = 0; process->control >= 0 && i < MESSAGES_MAX; i++) {
         int err = control_receive(process->control, &message, &fd, 0);
         if (err == -EAGAIN)
             return;
@@ -141,6 +142,8 @@ void process_receive(struct process *process, json_t *notes)
         if (message.type != CONTROL_NOTE)
             continue;
         snprintf(key, sizeof(key), "%s %s", process->name, message.name);
+        if (json_object_size(notes) == NOTES_MAX)
+            continue;
         json_object_set_new(notes, key,
                             json_pack("{s:s, s:s, s:s}", "asked", message.asked, "obtained",
                                       message.obtained, "why", message.why));

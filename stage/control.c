@@ -2,9 +2,11 @@
 #include "stage/control.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 union descriptor_buffer {
     struct cmsghdr align;
@@ -33,6 +35,27 @@ int control_send(int socket, const struct control_message *message, int fd)
     return 0;
 }
 
+/* There is room for two where one is expected: the buffer is padded. Nobody may fill our table with what we
+ * never close. */
+static int take_descriptor(struct msghdr *header, bool wanted)
+{
+    int taken = -1;
+
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(header); c; c = CMSG_NXTHDR(header, c)) {
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+            continue;
+        for (size_t at = 0; at + sizeof(int) <= c->cmsg_len - CMSG_LEN(0); at += sizeof(int)) {
+            int fd;
+            memcpy(&fd, CMSG_DATA(c) + at, sizeof(int));
+            if (wanted && taken < 0)
+                taken = fd;
+            else
+                close(fd);
+        }
+    }
+    return taken;
+}
+
 int control_receive(int socket, struct control_message *message, int *fd, int wait)
 {
     union descriptor_buffer buffer = {.bytes = {0}};
@@ -51,13 +74,10 @@ int control_receive(int socket, struct control_message *message, int *fd, int wa
     } while (got < 0 && errno == EINTR);
     if (got < 0)
         return -errno;
-    struct cmsghdr *control = CMSG_FIRSTHDR(&header);
-    if (control && control->cmsg_level == SOL_SOCKET && control->cmsg_type == SCM_RIGHTS)
-        memcpy(fd, CMSG_DATA(control), sizeof(int));
-    if (got == 0)
-        return -ECONNRESET;
-    if (got != sizeof(*message) || (header.msg_flags & MSG_TRUNC))
-        return -EPROTO;
+    bool whole = got == sizeof(*message) && !(header.msg_flags & MSG_TRUNC);
+    *fd = take_descriptor(&header, whole);
+    if (!whole)
+        return got == 0 ? -ECONNRESET : -EPROTO;
     /* Text from another process ends where its field does. */
     message->name[CONTROL_NAME_MAX - 1] = '\0';
     message->asked[CONTROL_TEXT_MAX - 1] = '\0';

@@ -38,8 +38,8 @@ struct control_message {
 /* `fd` -1: none. */
 int control_send(int socket, const struct control_message *message, int fd);
 
-/* Waits where `wait` is set, else -EAGAIN. The received descriptor (or -1) belongs to the caller.
- */
+/* Waits where `wait` is set, else -EAGAIN. The received descriptor (or -1) belongs to the caller; what comes
+ * with an error, or beyond the first, is closed. */
 int control_receive(int socket, struct control_message *message, int *fd, int wait);
 
 #endif
