@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "launch/runfile.h"
 
+#include <ctype.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -12,6 +13,8 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
+
+#define ARENA_PREFIX "/dev/shm/tickline-"
 
 /* Our user as the host knows him: in a user namespace geteuid() is 0 for everybody. */
 static unsigned host_uid(void)
@@ -45,12 +48,31 @@ int runfile_folder(char path[RUNFILE_PATH_MAX])
     return S_ISDIR(st.st_mode) && st.st_uid == geteuid() ? 0 : -EPERM;
 }
 
+/* Text that fits and can be shown in a line; else nothing. */
 static void copy(char *to, size_t size, const json_t *value)
 {
-    snprintf(to, size, "%s", json_is_string(value) ? json_string_value(value) : "");
+    const char *text = json_is_string(value) ? json_string_value(value) : "";
+
+    to[0] = '\0';
+    for (const char *c = text; *c; c++) {
+        if (iscntrl((unsigned char)*c))
+            return;
+    }
+    if (strlen(text) < size)
+        snprintf(to, size, "%s", text);
 }
 
-static int load(struct runfile *runfile, const char *path)
+/* The same for a path of a file that we shall remove: it is one directly below `prefix`. */
+static void copy_below(char *to, size_t size, const json_t *value, const char *prefix)
+{
+    size_t length = strlen(prefix);
+
+    copy(to, size, value);
+    if (strncmp(to, prefix, length) != 0 || strchr(to + length, '/'))
+        to[0] = '\0';
+}
+
+int runfile_load(struct runfile *runfile, const char *path)
 {
     *runfile = (struct runfile){.fd = -1};
     snprintf(runfile->path, sizeof(runfile->path), "%s", path);
@@ -66,8 +88,12 @@ static int load(struct runfile *runfile, const char *path)
     copy(runfile->name, sizeof(runfile->name), json_object_get(json, "name"));
     copy(runfile->run_directory, sizeof(runfile->run_directory),
          json_object_get(json, "run_directory"));
-    copy(runfile->arena, sizeof(runfile->arena), json_object_get(json, "arena"));
-    copy(runfile->socket, sizeof(runfile->socket), json_object_get(json, "socket"));
+    copy_below(runfile->arena, sizeof(runfile->arena), json_object_get(json, "arena"),
+               ARENA_PREFIX);
+    char folder[RUNFILE_PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    snprintf(folder, sizeof(folder), "%.*s", slash ? (int)(slash + 1 - path) : 0, path);
+    copy_below(runfile->socket, sizeof(runfile->socket), json_object_get(json, "socket"), folder);
     runfile->pid = (int)json_integer_value(json_object_get(json, "pid"));
     runfile->started = json_integer_value(json_object_get(json, "started"));
     json_decref(json);
@@ -97,7 +123,7 @@ int runfile_each(void (*visit)(struct runfile *runfile, void *context), void *co
         char path[RUNFILE_PATH_MAX];
         struct runfile runfile;
         snprintf(path, sizeof(path), "%.200s/%.255s", folder, entries[i]->d_name);
-        if (load(&runfile, path) == 0) {
+        if (runfile_load(&runfile, path) == 0) {
             visit(&runfile, context);
             seen++;
         }
@@ -166,8 +192,7 @@ int runfile_claim(struct runfile *runfile, const char *name, const char *run_dir
                  runfile->pid);
         snprintf(runfile->socket, sizeof(runfile->socket), "%.400s/%s.%d.sock", folder, name,
                  runfile->pid);
-        snprintf(runfile->arena, sizeof(runfile->arena), "/dev/shm/tickline-%s.%d", name,
-                 runfile->pid);
+        snprintf(runfile->arena, sizeof(runfile->arena), ARENA_PREFIX "%s.%d", name, runfile->pid);
         err = write_file(runfile);
     }
     close(lock);

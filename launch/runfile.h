@@ -42,6 +42,13 @@ int runfile_claim(struct runfile *runfile, const char *name, const char *run_dir
 /* Removes run file, arena and socket. */
 void runfile_remove(struct runfile *runfile);
 
+/*
+ * Reads the run file at `path`. What it does not hold is empty, and so is a path that no launcher would have
+ * written: an arena elsewhere than in /dev/shm, a socket elsewhere than beside the run file. 0, or -errno of
+ * open(2).
+ */
+int runfile_load(struct runfile *runfile, const char *path);
+
 /* Calls `visit` for each run file; returns how many, or -errno. */
 int runfile_each(void (*visit)(struct runfile *runfile, void *context), void *context);
 
