@@ -60,6 +60,7 @@ struct region_want cells_want(uint64_t epoch)
         .kind = REGION_CELLS,
         .layout = cells_layout(),
         .epoch = epoch,
+        .size_min = CELLS_OFFSET + sizeof(struct cells),
     };
 }
 

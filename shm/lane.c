@@ -28,6 +28,7 @@ struct region_want arena_want(uint64_t epoch)
         .kind = REGION_ARENA,
         .layout = arena_layout(),
         .epoch = epoch,
+        .size_min = LANES_OFFSET,
     };
 }
 

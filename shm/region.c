@@ -222,6 +222,8 @@ static bool header_differs(const struct region_header *header, const struct regi
         differs(mismatch, "layout", want->layout, header->layout) ||
         differs(mismatch, "size", size, header->size))
         return true;
+    if (size < want->size_min)
+        return differs(mismatch, "size", want->size_min, size);
     if (want->epoch && differs(mismatch, "epoch", want->epoch, header->epoch))
         return true;
     for (int i = 0; i < 4 && !want->any_geometry; i++) {

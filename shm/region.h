@@ -60,6 +60,7 @@ struct region_want {
     uint64_t epoch; /* 0 at attach: any */
     uint64_t geometry[4];
     bool any_geometry; /* attach only: take the geometry found */
+    uint64_t size_min; /* attach only: what is laid out in it needs so many bytes */
 };
 
 struct region_place {
