@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "shm/lane.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <string.h>
 
@@ -70,26 +71,94 @@ int arena_create(struct region *region, const struct region_place *place,
     return err;
 }
 
+static int wrong(struct region_mismatch *mismatch, const char *field, uint64_t expected,
+                 uint64_t found)
+{
+    *mismatch = (struct region_mismatch){field, expected, found};
+    return -EPROTO;
+}
+
+/* A name becomes that of a file. */
+static bool name_valid(const char *name, size_t size)
+{
+    size_t length = strnlen(name, size);
+
+    for (size_t i = 0; i < length; i++) {
+        if (!isalnum((unsigned char)name[i]))
+            return false;
+    }
+    return length > 0 && length < size;
+}
+
+/* Entry as arena_create writes it for a lane at `offset`; lanes stand one behind the other. */
+static int entry_check(const struct lane_entry *entry, uint64_t offset, uint64_t size,
+                       struct region_mismatch *mismatch)
+{
+    uint64_t subbuffer = (entry->bytes - PAGE_BYTES) / LANE_SUBBUFFERS;
+    uint32_t record = entry->record_bytes;
+
+    if (!name_valid(entry->name, sizeof(entry->name)))
+        return wrong(mismatch, "lane name, first letter", 'a', (uint8_t)entry->name[0]);
+    if (entry->kind != LANE_TRACE && entry->kind != LANE_PLAIN)
+        return wrong(mismatch, "lane kind", LANE_TRACE, entry->kind);
+    if (entry->kind == LANE_TRACE ? record != LANE_RECORD_BYTES
+                                  : record < sizeof(uint64_t) || PAGE_BYTES % record)
+        return wrong(mismatch, "lane record bytes", LANE_RECORD_BYTES, record);
+    if (entry->offset != offset)
+        return wrong(mismatch, "lane offset", offset, entry->offset);
+    if (entry->bytes > size - offset)
+        return wrong(mismatch, "lane bytes", size - offset, entry->bytes);
+    if (entry->bytes < LANE_BYTES_MIN || subbuffer % PAGE_BYTES || subbuffer > UINT32_MAX ||
+        (entry->bytes - PAGE_BYTES) % LANE_SUBBUFFERS)
+        return wrong(mismatch, "lane bytes", lane_rounded(entry->bytes), entry->bytes);
+    return 0;
+}
+
+/* The first `count` lanes: where they end, or 0 where one cannot be. */
+static uint64_t lanes_check(const struct region *arena, uint32_t count,
+                            struct region_mismatch *mismatch)
+{
+    const struct lane_directory *directory = region_at(arena, DIRECTORY_OFFSET);
+    uint64_t offset = LANES_OFFSET;
+
+    for (uint32_t i = 0; i < count; i++) {
+        if (entry_check(&directory->lane[i], offset, arena->size, mismatch) < 0)
+            return 0;
+        offset += directory->lane[i].bytes;
+    }
+    return offset;
+}
+
+int arena_check(const struct region *arena, struct region_mismatch *mismatch)
+{
+    const struct lane_directory *directory = region_at(arena, DIRECTORY_OFFSET);
+    uint32_t count = directory->count;
+
+    if (count > LANE_MAX)
+        return wrong(mismatch, "lane count", LANE_MAX, count);
+    return lanes_check(arena, count, mismatch) ? 0 : -EPROTO;
+}
+
 int lane_open(struct lane *lane, const struct region *arena, uint32_t index)
 {
     const struct lane_directory *directory = region_at(arena, DIRECTORY_OFFSET);
+    struct region_mismatch mismatch;
 
     if (directory->count > LANE_MAX)
         return -EPROTO;
     if (index >= directory->count)
         return -ENOENT;
     const struct lane_entry *entry = &directory->lane[index];
-    uint64_t subbuffer = (entry->bytes - PAGE_BYTES) / LANE_SUBBUFFERS;
-    if (entry->offset % PAGE_BYTES || entry->bytes > arena->size ||
-        entry->offset > arena->size - entry->bytes || subbuffer % PAGE_BYTES ||
-        subbuffer < (uint64_t)2 * PAGE_BYTES || subbuffer > UINT32_MAX)
+    uint64_t end = lanes_check(arena, index + 1, &mismatch);
+    if (!end)
         return -EPROTO;
+    uint64_t offset = end - entry->bytes;
     *lane = (struct lane){
-        .control = region_at(arena, entry->offset),
-        .buffers = region_at(arena, entry->offset + PAGE_BYTES),
+        .control = region_at(arena, offset),
+        .buffers = region_at(arena, offset + PAGE_BYTES),
         .entry = entry,
         .count = LANE_SUBBUFFERS,
-        .subbuffer_bytes = (uint32_t)subbuffer,
+        .subbuffer_bytes = (uint32_t)((entry->bytes - PAGE_BYTES) / LANE_SUBBUFFERS),
     };
     return 0;
 }

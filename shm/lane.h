@@ -125,6 +125,9 @@ int arena_create(struct region *region, const struct region_place *place,
                  const struct lane_plan *plan, uint32_t count, uint64_t epoch);
 struct region_want arena_want(uint64_t epoch);
 
+/* Does the directory stand as arena_create left it? 0, or -EPROTO and what differs. */
+int arena_check(const struct region *arena, struct region_mismatch *mismatch);
+
 /* Lane number `index` or the one called `name`; -ENOENT, or -EPROTO where the directory cannot be.
  */
 int lane_open(struct lane *lane, const struct region *arena, uint32_t index);
