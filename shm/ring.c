@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -70,10 +71,11 @@ int ring_create(struct region *region, const char *name, uint32_t depth, uint32_
     return 0;
 }
 
-static int geometry_check(const struct region *region, struct region_mismatch *mismatch)
+/* Copies the geometry, which stands in shared memory too, and checks it. */
+static int geometry_take(const struct region *region, uint64_t geometry[4],
+                         struct region_mismatch *mismatch)
 {
-    const uint64_t *geometry = region->header->geometry;
-
+    memcpy(geometry, region->header->geometry, sizeof(region->header->geometry));
     if (!depth_valid(geometry[GEOMETRY_DEPTH])) {
         *mismatch = (struct region_mismatch){"geometry[0]", RING_DEPTH_MAX, geometry[0]};
         return -EPROTO;
@@ -101,19 +103,36 @@ static uint64_t find_head(uint8_t *slots, uint32_t mask, uint32_t slot_bytes, ui
     return head;
 }
 
-int ring_producer_attach(struct ring_producer *producer, const struct region *region,
-                         struct region_mismatch *mismatch)
+/*
+ * The slot at `position` holds its message, or still that of the lap before; nobody writes any other number
+ * there while the side that attaches is not running.
+ */
+static int sequence_check(const char *field, uint8_t *slots, uint32_t mask, uint32_t slot_bytes,
+                          uint64_t position, struct region_mismatch *mismatch)
 {
-    int err = geometry_check(region, mismatch);
+    uint64_t sequence = load_acquire(&ring_slot_at(slots, mask, slot_bytes, position)->sequence);
+
+    if (sequence == position + 1 || sequence == position - mask)
+        return 0;
+    *mismatch = (struct region_mismatch){field, position + 1, sequence};
+    return -EPROTO;
+}
+
+/* Without a look at the order of things: for an observer both sides are moving. */
+static int producer_at(struct ring_producer *producer, const struct region *region,
+                       struct region_mismatch *mismatch)
+{
+    uint64_t geometry[4];
+    int err = geometry_take(region, geometry, mismatch);
     if (err < 0)
         return err;
 
     *producer = (struct ring_producer){
         .slots = region_at(region, RING_SLOTS_OFFSET),
         .control = region_at(region, RING_CONTROL_OFFSET),
-        .start = region->header->geometry[GEOMETRY_START],
-        .mask = (uint32_t)region->header->geometry[GEOMETRY_DEPTH] - 1,
-        .slot_bytes = (uint32_t)region->header->geometry[GEOMETRY_SLOT],
+        .start = geometry[GEOMETRY_START],
+        .mask = (uint32_t)geometry[GEOMETRY_DEPTH] - 1,
+        .slot_bytes = (uint32_t)geometry[GEOMETRY_SLOT],
     };
     uint64_t tail = load_acquire(&producer->control->tail);
     producer->head = find_head(producer->slots, producer->mask, producer->slot_bytes, tail);
@@ -122,23 +141,38 @@ int ring_producer_attach(struct ring_producer *producer, const struct region *re
     return 0;
 }
 
+int ring_producer_attach(struct ring_producer *producer, const struct region *region,
+                         struct region_mismatch *mismatch)
+{
+    int err = producer_at(producer, region, mismatch);
+    if (err == 0)
+        err = sequence_check("sequence at the tail", producer->slots, producer->mask,
+                             producer->slot_bytes, producer->limit - producer->mask - 1, mismatch);
+    if (err == 0 && producer->head != producer->limit)
+        err = sequence_check("sequence at the head", producer->slots, producer->mask,
+                             producer->slot_bytes, producer->head, mismatch);
+    return err;
+}
+
 int ring_consumer_attach(struct ring_consumer *consumer, const struct region *region,
                          struct region_mismatch *mismatch)
 {
-    int err = geometry_check(region, mismatch);
+    uint64_t geometry[4];
+    int err = geometry_take(region, geometry, mismatch);
     if (err < 0)
         return err;
 
     *consumer = (struct ring_consumer){
         .slots = region_at(region, RING_SLOTS_OFFSET),
         .control = region_at(region, RING_CONTROL_OFFSET),
-        .start = region->header->geometry[GEOMETRY_START],
-        .mask = (uint32_t)region->header->geometry[GEOMETRY_DEPTH] - 1,
-        .slot_bytes = (uint32_t)region->header->geometry[GEOMETRY_SLOT],
+        .start = geometry[GEOMETRY_START],
+        .mask = (uint32_t)geometry[GEOMETRY_DEPTH] - 1,
+        .slot_bytes = (uint32_t)geometry[GEOMETRY_SLOT],
     };
     consumer->next = load_acquire(&consumer->control->tail);
     consumer->ahead = consumer->next;
-    return 0;
+    return sequence_check("sequence at the tail", consumer->slots, consumer->mask,
+                          consumer->slot_bytes, consumer->next, mismatch);
 }
 
 const struct ring_slot *ring_last_published(const struct ring_producer *producer)
@@ -158,6 +192,8 @@ uint8_t ring_resume(struct ring_consumer *in, const struct ring_producer *out)
     uint64_t next = last->source + (whole ? 1 : 0);
     if (position_diff(next, in->next) < 0)
         return 0;
+    if (next - in->next > (uint64_t)in->mask + 1)
+        region_corrupt("ring slot source", in->next + in->mask, last->source);
     in->next = next;
     return whole ? 0 : (uint8_t)(last->part + 1);
 }
@@ -208,7 +244,7 @@ int ring_positions(const struct region *region, struct ring_positions *positions
     struct region_mismatch mismatch;
     struct ring_producer producer;
 
-    int err = ring_producer_attach(&producer, region, &mismatch);
+    int err = producer_at(&producer, region, &mismatch);
     if (err < 0)
         return err;
     /* Of the same moment: a tail read again by now could be ahead of that head. */

@@ -126,8 +126,8 @@ struct region_want ring_want(uint64_t epoch);
 
 /* ---- attach; also after a crash: both resume where the memory says ---- */
 
-/* -EPROTO where the geometry in the header cannot be (mismatch says which). The region must outlive
- * them. */
+/* -EPROTO where the geometry in the header cannot be, or the tail or the head says what no slot does
+ * (mismatch says which). The region must outlive them. */
 int ring_producer_attach(struct ring_producer *producer, const struct region *region,
                          struct region_mismatch *mismatch);
 int ring_consumer_attach(struct ring_consumer *consumer, const struct region *region,
