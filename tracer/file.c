@@ -199,17 +199,32 @@ static int drain_plain(struct trace_file *file, const struct lane_packet *packet
     return err;
 }
 
+/* How many sub-buffers are sealed; an owner is never more than a lap ahead of what is written. */
+static uint64_t sealed_now(const struct trace_file *file)
+{
+    uint64_t sealed = load_acquire(&file->lane.control->sealed);
+
+    if (sealed - file->written > file->lane.count)
+        region_corrupt("sub-buffers sealed", file->written + file->lane.count, sealed);
+    return sealed;
+}
+
 int file_drain(struct trace_file *file)
 {
     struct lane_control *control = file->lane.control;
 
-    if (load_acquire(&control->sealed) == file->written)
+    if (sealed_now(file) == file->written)
         return 0;
-    const struct lane_packet *packet = lane_packet(&file->lane, file->written);
-    if (packet->content_bytes > lane_payload_bytes(&file->lane))
-        region_corrupt("sub-buffer content", lane_payload_bytes(&file->lane),
-                       packet->content_bytes);
-    int err = is_trace(file) ? drain_trace(file, packet) : drain_plain(file, packet);
+    /* Read once: what was checked is what is used. */
+    const struct lane_packet packet = *lane_packet(&file->lane, file->written);
+    if (packet.content_bytes > lane_payload_bytes(&file->lane))
+        region_corrupt("sub-buffer content", lane_payload_bytes(&file->lane), packet.content_bytes);
+    if (packet.content_bytes % file->lane.entry->record_bytes)
+        region_corrupt("sub-buffer content, whole records",
+                       packet.content_bytes / file->lane.entry->record_bytes *
+                           file->lane.entry->record_bytes,
+                       packet.content_bytes);
+    int err = is_trace(file) ? drain_trace(file, &packet) : drain_plain(file, &packet);
     if (err < 0)
         return err;
     file->written++;
