@@ -136,17 +136,23 @@ static double percentile(const struct span *span, uint32_t percent)
 
 /* ---- joining ---- */
 
+/* Stamps are anything where a clock or a word is wrong: the difference wraps. */
+static int64_t span_of(int64_t from, int64_t to)
+{
+    return position_diff((uint64_t)to, (uint64_t)from);
+}
+
 static void pass(struct latency *latency, struct passage *passage, uint32_t point, int64_t ticks)
 {
     int64_t *at = passage->ticks;
 
     at[point] = ticks;
     if (point != 0 && at[point - 1])
-        count(&latency->span[point], ticks - at[point - 1]);
+        count(&latency->span[point], span_of(at[point - 1], ticks));
     if (point + 1 < latency->points && at[point + 1])
-        count(&latency->span[point + 1], at[point + 1] - ticks);
+        count(&latency->span[point + 1], span_of(ticks, at[point + 1]));
     if ((point == 0 || point == latency->last_point) && at[0] && at[latency->last_point])
-        count(&latency->span[0], at[latency->last_point] - at[0]);
+        count(&latency->span[0], span_of(at[0], at[latency->last_point]));
 }
 
 /* A pair whose reading was interrupted says little; but not for ever, should all be like that. */
@@ -167,7 +173,7 @@ static int64_t kernel_ticks(const struct latency *latency, uint64_t real_ns)
 {
     double ahead_ns = (double)position_diff(real_ns, latency->pair_real_ns);
 
-    return (int64_t)latency->pair_tsc + llrint(ahead_ns * latency->hz / 1e9);
+    return (int64_t)(latency->pair_tsc + (uint64_t)llrint(ahead_ns * latency->hz / 1e9));
 }
 
 static void take(struct latency *latency, const struct record *record, uint32_t request_high)
@@ -228,12 +234,14 @@ static uint32_t copy(struct follower *follower, uint64_t limit, uint64_t now, st
     return copied;
 }
 
-/* Up to `now`, so that a fast owner cannot hold us. */
+/* Up to `now`, so that a fast owner cannot hold us; nor can one whose counts cannot be, where skipping ahead
+ * leads nowhere. */
 static void follow(struct latency *latency, struct follower *follower, uint64_t now)
 {
     const struct lane *lane = &follower->lane;
+    uint32_t skips = 0;
 
-    for (;;) {
+    while (skips < lane->count) {
         uint64_t opened = load_acquire(&lane->control->opened);
         if (opened - follower->number > follower->keep) {
             follower->number = opened - follower->keep;
@@ -253,6 +261,7 @@ static void follow(struct latency *latency, struct follower *follower, uint64_t 
         atomic_thread_fence(memory_order_acquire);
         if (load_relaxed(&lane->control->sealed) - follower->number >= lane->count - 1) {
             follower->offset = 0; /* reused, or about to be: skip ahead */
+            skips++;
             continue;
         }
         for (uint32_t i = 0; i < copied; i++)
