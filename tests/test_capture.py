@@ -949,3 +949,14 @@ def test_commands_refuse_with_one_line(tmp_path, words):
     assert result.stdout == ""
     assert result.stderr.startswith("tickline: ")
     assert result.stderr.count("\n") == 1
+
+
+def test_what_unpacks_to_too_much_is_refused(check, monkeypatch):
+    data = gzip.compress(pcap([ethernet(udp4())]))
+    unpacked = len(gzip.decompress(data))
+    monkeypatch.setattr(capture, "UNPACKED_BYTES_MAX", unpacked - 1)
+    said = f"unpacks to more than {unpacked - 1:,} bytes.*gunzip"
+    with pytest.raises(capture.CaptureError, match=said):
+        check(data)
+    monkeypatch.setattr(capture, "UNPACKED_BYTES_MAX", unpacked)
+    assert not check(data).plan["warnings"]

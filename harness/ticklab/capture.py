@@ -89,6 +89,8 @@ _ETHERNET_AT = RECORD.itemsize
 _IP_AT = _ETHERNET_AT + 14
 _CHUNK_BYTES = 16 << 20
 _RECORD_BYTES_MAX = 262144  # the largest snaplen of libpcap
+# What a packed capture may unpack to: it is held in memory, while a plain one is mapped.
+UNPACKED_BYTES_MAX = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
 
 _LINKS = {
     0: "NULL",
@@ -418,7 +420,7 @@ def _read(path: Path) -> _Frames:
         data: bytes | mmap.mmap = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     packed = data[:2] == b"\x1f\x8b"
     if packed:
-        data = _unpack(data, warnings)
+        data = _unpack(path, data, warnings)
     magic = data[:4]
     if magic in _PCAP_MAGICS:
         table, name = _read_pcap(data, warnings)
@@ -439,16 +441,22 @@ def _read(path: Path) -> _Frames:
     return _Frames(data, name + ", gzip" * packed, warnings, *columns)
 
 
-def _unpack(data: mmap.mmap, warnings: list[str]) -> bytes:
-    """Unpacks gzip, several members too, as far as it goes."""
-    rest, parts = data[:], []
+def _unpack(path: Path, data: mmap.mmap, warnings: list[str]) -> bytes:
+    """Unpacks gzip, several members too, as far as it goes; CaptureError where it is too much."""
+    rest, parts, room = data[:], [], UNPACKED_BYTES_MAX
     while rest[:2] == b"\x1f\x8b":
         member = zlib.decompressobj(31)
         try:
-            parts.append(member.decompress(rest))
+            parts.append(member.decompress(rest, room + 1))
         except zlib.error as error:
             warnings.append(f"the gzip file is damaged ({error}): the rest is left out")
             break
+        room -= len(parts[-1])
+        if room < 0:
+            raise CaptureError(
+                f"{path}: unpacks to more than {UNPACKED_BYTES_MAX:,} bytes, a quarter of this"
+                " machine's memory: expected a smaller one; unpack it to a file by `gunzip`"
+            )
         if not member.eof:
             warnings.append("the gzip file is cut: the rest is missing")
             break
