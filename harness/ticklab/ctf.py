@@ -169,15 +169,21 @@ def read_metadata(path: Path) -> Metadata:
     clock, trace = _block(path, text, "clock"), _block(path, text, "trace")
     events = {}
     for event in re.split(r"\bevent\s*\{", text)[1:]:
-        events[int(_field(path, event, "id"), 0)] = _field(path, event, "name")
+        events[_number(path, event, "id")] = _field(path, event, "name")
     env = re.findall(r'\b(\w+)\s*=\s*(?:"(.*?)"|(-?\d+))\s*;', _block(path, text, "env"))
+    uuid = _field(path, trace, "uuid").replace("-", "")
+    if not re.fullmatch(r"[0-9a-fA-F]{32}", uuid):
+        raise TraceError(f"{path}: uuid {uuid!r}: expected 32 hexadecimal digits")
+    tsc_hz = _number(path, clock, "freq")
+    if tsc_hz == 0:
+        raise TraceError(f"{path}: freq 0: expected the ticks of a second")
+    offset_ns = _number(path, clock, "offset_s") * 1_000_000_000
     return Metadata(
-        uuid=bytes.fromhex(_field(path, trace, "uuid").replace("-", "")),
-        tsc_hz=int(_field(path, clock, "freq")),
-        offset_ns=int(_field(path, clock, "offset_s")) * 1_000_000_000
-        + int(_field(path, clock, "offset")) * 1_000_000_000 // int(_field(path, clock, "freq")),
+        uuid=bytes.fromhex(uuid),
+        tsc_hz=tsc_hz,
+        offset_ns=offset_ns + _number(path, clock, "offset") * 1_000_000_000 // tsc_hz,
         events=events,
-        env={key: int(number) if number else value for key, value, number in env},
+        env={key: int(number[:20]) if number else value for key, value, number in env},
     )
 
 
@@ -199,6 +205,13 @@ def _field(path: Path, block: str, name: str) -> str:
     if not found:
         raise TraceError(f"{path}: no `{name}` where one is expected")
     return found[1].strip()
+
+
+def _number(path: Path, block: str, name: str) -> int:
+    text = _field(path, block, name)
+    if not re.fullmatch(r"[0-9]{1,20}", text):
+        raise TraceError(f"{path}: {name} {text[:40]!r}: expected a whole number")
+    return int(text)
 
 
 def read_lane(path: Path, uuid: bytes) -> Lane:
