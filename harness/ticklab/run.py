@@ -48,6 +48,14 @@ class RunError(Exception):
     """A run directory that cannot be read; the message is one line naming the file."""
 
 
+# What is read of the two files below, and as what; "*" stands for every key.
+_STAGES = {"stages": {"*": {"generation": int}}}
+_FORMS = {
+    "manifest.json": {"name": str, "config": {"*": {"value": str}}, "replay": {}},
+    "counters.json": {"measured_from": int, "tsc_hz": (int, float), "end": _STAGES},
+}
+
+
 class Run:
     """One run directory.
 
@@ -66,6 +74,8 @@ class Run:
         self.counters = self._json("counters.json")
         self._end = self.counter("end")
         self._mark = self.counters.get("mark")
+        if self._mark is not None:
+            self._check("counters.json", self._mark, _STAGES, "mark")
 
     @property
     def name(self) -> str:
@@ -178,11 +188,25 @@ class Run:
                 f"{self.path}: not a run directory, or an unfinished one: no {name}; "
                 "expected one such as runs/NAME-TIME"
             ) from None
-        except ValueError as error:
+        except OSError as error:
+            raise RunError(f"{path}: {error.strerror}") from None
+        except (ValueError, RecursionError) as error:
             raise RunError(f"{path}: not JSON: {error}") from None
         if not isinstance(content, dict) or content.get("schema") != 1:
             raise RunError(f"{path}: expected an object with schema 1")
+        self._check(name, content, _FORMS[name], "")
         return content
+
+    def _check(self, name: str, content, form, at: str) -> None:
+        """Raises where something that is there is not of its form."""
+        kind = dict if isinstance(form, dict) else form
+        if not isinstance(content, kind):
+            expected = {dict: "an object", int: "a whole number", str: "text"}.get(kind, "a number")
+            raise RunError(f"{self.path / name}: {at}: expected {expected}")
+        for key in (content if "*" in form else form) if kind is dict else ():
+            if key in content:
+                inner = form.get(key, form.get("*"))
+                self._check(name, content[key], inner, f"{at}.{key}".lstrip("."))
 
     def _walk(self, at, path: tuple, walked: tuple):
         for depth, key in enumerate(path):
@@ -195,9 +219,16 @@ class Run:
 
     def _sum(self, at, path: tuple, walked: tuple) -> int:
         if "*" not in path:
-            return self._walk(at, path, walked)
+            count = self._walk(at, path, walked)
+            if not isinstance(count, (int, float)):
+                where = ".".join(map(str, walked + path))
+                raise RunError(f"{self.path / 'counters.json'}: {where}: expected a number")
+            return count
         star = path.index("*")
         many = self._walk(at, path[:star], walked)
+        if not isinstance(many, (dict, list)):
+            where = ".".join(map(str, walked + path[:star]))
+            raise RunError(f"{self.path / 'counters.json'}: {where}: expected a list or an object")
         keys = many if isinstance(many, dict) else range(len(many))
         return sum(
             self._sum(many[key], path[star + 1 :], (*walked, *path[:star], key)) for key in keys
