@@ -132,7 +132,7 @@ static int path_parse(const struct config_key *key, const char *text, char *fiel
 
 static int word_parse(const struct config_key *key, const char *text, void *field, char *why)
 {
-    char word[16], nearest[16] = "";
+    char word[16] = "", nearest[16] = ""; /* the field gets all of it */
     unsigned best = UINT32_MAX;
     for (uint32_t i = 0; config_word(key->words, i, word, sizeof(word)); i++) {
         unsigned distance = config_distance(text, word);
