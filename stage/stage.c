@@ -156,6 +156,13 @@ int stage_descriptor(const struct stage *stage, const char *name)
     return -ENOENT;
 }
 
+static int mismatch_error(struct stage *stage, const char *name,
+                          const struct region_mismatch *mismatch)
+{
+    return stage_error(stage, -EPROTO, "%s: %s: expected %#llx, found %#llx", name, mismatch->field,
+                       (unsigned long long)mismatch->expected, (unsigned long long)mismatch->found);
+}
+
 static int attach(struct stage *stage, struct region *region, const char *name,
                   const struct region_want *want)
 {
@@ -166,9 +173,7 @@ static int attach(struct stage *stage, struct region *region, const char *name,
         return stage_error(stage, fd, "the launcher gave no %s", name);
     int err = region_attach(region, fd, want, true, &mismatch);
     if (err == -EPROTO)
-        return stage_error(stage, err, "%s: %s: expected %#llx, found %#llx", name, mismatch.field,
-                           (unsigned long long)mismatch.expected,
-                           (unsigned long long)mismatch.found);
+        return mismatch_error(stage, name, &mismatch);
     if (err < 0)
         return stage_error(stage, err, "%s: %s", name, strerror(-err));
     return 0;
@@ -198,7 +203,7 @@ int stage_producer(struct stage *stage, struct ring_producer *producer, const ch
     if (err < 0)
         return err;
     err = ring_producer_attach(producer, &region, &mismatch);
-    return err < 0 ? stage_error(stage, err, "%s: %s is out of range", name, mismatch.field) : 0;
+    return err < 0 ? mismatch_error(stage, name, &mismatch) : 0;
 }
 
 int stage_consumer(struct stage *stage, struct ring_consumer *consumer, const char *format,
@@ -212,7 +217,7 @@ int stage_consumer(struct stage *stage, struct ring_consumer *consumer, const ch
     if (err < 0)
         return err;
     err = ring_consumer_attach(consumer, &region, &mismatch);
-    return err < 0 ? stage_error(stage, err, "%s: %s is out of range", name, mismatch.field) : 0;
+    return err < 0 ? mismatch_error(stage, name, &mismatch) : 0;
 }
 
 int stage_deposit(struct stage *stage, const char *name, int fd)
@@ -254,11 +259,14 @@ static int load_config(struct stage *stage)
 static int open_trace(struct stage *stage)
 {
     struct region_want want = arena_want(stage->epoch);
+    struct region_mismatch mismatch;
     struct lane lane;
 
     int err = attach(stage, &stage->arena, "arena", &want);
     if (err < 0)
         return err;
+    if (arena_check(&stage->arena, &mismatch) < 0)
+        return mismatch_error(stage, "arena", &mismatch);
     err = lane_find(&lane, &stage->arena, stage->name);
     if (err == -ENOENT)
         return 0; /* the tracer writes no lane */
