@@ -59,6 +59,16 @@ static void reject(struct ring_slot *out, enum reason reason)
     out->length = 0;
 }
 
+/* What rx has refused already; nothing else arrives that is no request. */
+static void pass_on(const struct ring_slot *in, struct ring_slot *out)
+{
+    if (in->kind != RING_REJECTED)
+        region_corrupt("ring slot kind", RING_REJECTED, in->kind);
+    if (in->reason >= REASON_COUNT)
+        region_corrupt("ring slot reason", REASON_COUNT - 1, in->reason);
+    reject(out, (enum reason)in->reason);
+}
+
 /* The work itself: bytes of `in` to bytes of `out`, each step stamped. */
 static void process(struct stage *stage, struct worker *worker, const struct ring_slot *in,
                     struct ring_slot *out)
@@ -106,7 +116,7 @@ static void take_request(struct stage *stage, struct worker *worker, const struc
     if (in->kind == RING_REQUEST)
         process(stage, worker, in, out);
     else
-        reject(out, (enum reason)in->reason);
+        pass_on(in, out);
     ring_publish(&worker->out);
     trace_stamp(&stage->trace, POINT_worker_put, 0, in->request);
     if (worker->bells && ring_wake(&worker->out, worker->was_idle))
