@@ -19,7 +19,7 @@ static json_t *stage_json(const struct cell *cell, const struct cell_lazy *befor
     bool known = view_regimes(before, now, share);
     for (int i = 0; i < REGIME_COUNT && known; i++)
         json_object_set_new(regimes, names[i], json_real(share[i]));
-    return json_pack("{s:s, s:i, s:i, s:s, s:i, s:o}", "name", cell->name, "pid",
+    return json_pack("{s:s, s:i, s:i, s:s, s:i, s:o}", "name", cell_name(cell).s, "pid",
                      (int)load_relaxed(&cell->pid), "cpu", (int)load_relaxed(&cell->cpu), "state",
                      cell_state_name(cell_state(cell)), "generation",
                      (int)load_relaxed(&cell->generation), "regimes", regimes);

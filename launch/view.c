@@ -177,7 +177,8 @@ struct view_ring view_ring(const struct region *region)
 {
     struct ring_positions positions = {0};
 
-    (void)ring_positions(region, &positions);
+    if (ring_positions(region, &positions) < 0)
+        return (struct view_ring){0};
     return (struct view_ring){
         .depth = region->header->geometry[0],
         .used = positions.published - positions.consumed,

@@ -225,7 +225,7 @@ static void put_stage(struct page *page, const struct watch_figures *figures, ui
     (void)view_regimes(&figures->before.lazy[index], &figures->now.lazy[index], share);
     snprintf(cpu.s, sizeof(cpu.s), "%d", load_relaxed(&cell->cpu));
     enum cell_state state = cell_state(cell);
-    put_stage_row(page, style_of(state), cell->name, cpu.s, cell_state_name(state),
+    put_stage_row(page, style_of(state), cell_name(cell).s, cpu.s, cell_state_name(state),
                   load_relaxed(&cell->generation), share);
 }
 

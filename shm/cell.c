@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "shm/cell.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <string.h>
 
@@ -87,6 +88,15 @@ int cell_move(struct cell *cell, enum cell_state to, enum cell_mover mover)
 const char *cell_state_name(enum cell_state state)
 {
     return (unsigned int)state < CELL_STATE_COUNT ? state_name[state] : "unknown";
+}
+
+struct cell_text cell_name(const struct cell *cell)
+{
+    struct cell_text text = {.s = ""};
+
+    for (size_t i = 0; i < sizeof(cell->name) && cell->name[i]; i++)
+        text.s[i] = isalnum((unsigned char)cell->name[i]) ? cell->name[i] : '?';
+    return text;
 }
 
 /* A sequence lock with one writer: the copy between an odd and the next even number is not to be

@@ -164,6 +164,12 @@ static inline enum cell_state cell_state(const struct cell *cell)
 
 const char *cell_state_name(enum cell_state state);
 
+/* The cell's name as text, whatever stands in it. */
+struct cell_text {
+    char s[17];
+};
+struct cell_text cell_name(const struct cell *cell);
+
 /* Stage: publishes its private figures. Readers take a consistent copy or -EAGAIN (the stage died
  * in the copy). */
 void cell_publish(struct cell *cell, const struct cell_lazy *figures);
