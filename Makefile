@@ -118,6 +118,28 @@ asan:
 tsan:
 	$(MAKE) BUILD=build-tsan SANITIZE=thread tests
 
+# Fuzzers (tests/fuzz/): a target a file, built by clang into build-fuzz/, run one after the other.
+#   make fuzz [FUZZ_SECONDS=60] [TARGET=name]
+FUZZ_SHARED := fuzz arena
+FUZZERS     := $(filter-out $(FUZZ_SHARED),$(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c)))
+FUZZ        := $(BUILD)/obj/tests/fuzz
+FUZZ_SECONDS ?= 60
+TARGET       ?=
+
+$(BUILD)/fuzz/request: $(BUILD)/obj/rx/frame.o $(filter-out %/main.o,$(call objects,worker))
+$(BUILD)/fuzz/runfile: $(BUILD)/obj/launch/runfile.o
+$(BUILD)/fuzz/control: $(BUILD)/obj/launch/process.o
+$(BUILD)/fuzz/latency: $(BUILD)/obj/launch/latency.o
+$(BUILD)/fuzz/drain: $(filter-out %/main.o,$(call objects,tracer))
+$(FUZZERS:%=$(BUILD)/fuzz/%): $(BUILD)/fuzz/%: $(FUZZ)/%.o $(FUZZ_SHARED:%=$(FUZZ)/%.o) $(STAGE) $(SHM)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -fsanitize=fuzzer -Wl,--wrap=region_corrupt -o $@ $^ $(STAGE_LIBS)
+
+fuzzers: $(FUZZERS:%=$(BUILD)/fuzz/%)
+
+fuzz:
+	tests/fuzz/run.sh --seconds $(FUZZ_SECONDS) $(TARGET)
+
 # Programs and harness under lib/, `tickline` and a `tickline-TOOL` for each tool of the harness in
 # bin/, but for bench.py, which needs the sources. DESTDIR is put before all of it.
 PREFIX  ?= /usr/local
@@ -152,8 +174,8 @@ lint:
 	tests/lint.sh
 
 clean:
-	rm -rf build build-asan build-tsan
+	rm -rf build build-asan build-tsan build-fuzz
 
-.PHONY: all tests benches bench bench-peers install uninstall asan tsan lint clean FORCE
+.PHONY: all tests benches bench bench-peers fuzzers fuzz install uninstall asan tsan lint clean FORCE
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Installs what is missing, builds, runs every test; about four minutes on two CPUs.
+# Installs what is missing, builds, runs every test; about five minutes on two CPUs.
 #
-#   tests/run.sh [--quick]      --quick: without the sanitizers' builds
+#   tests/run.sh [--quick]      --quick: without the sanitizers' builds and fuzzing
 #
 # Everything runs, whatever fails; each runner prints its own end. The last lines say how each part
 # ended and how long it took. Exit status 1 where one failed.
@@ -19,7 +19,8 @@ case ${1-} in
 *) echo "tests/run.sh: $1: expected --quick or nothing" >&2 && exit 2 ;;
 esac
 
-packages=(libcunit1-dev babeltrace2 tcpdump strace valgrind clang-format clang-tidy cppcheck shellcheck)
+packages=(libcunit1-dev babeltrace2 tcpdump strace valgrind clang-format clang-tidy cppcheck shellcheck
+    clang-14 libclang-rt-14-dev)
 report=()
 failed=0
 
@@ -57,6 +58,7 @@ if [ $quick = no ]; then
     unset TICKLINE_TEST_THREADS
     part 'asan and ubsan, build' make -s -j "$jobs" asan
     part 'asan and ubsan' programs build-asan "${cunit[@]}"
+    part 'fuzz, 60 s' tests/fuzz/run.sh --seconds 4
 fi
 python=python3
 [ ! -x .venv/bin/python ] || python=.venv/bin/python
