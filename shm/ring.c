@@ -92,30 +92,54 @@ static int geometry_take(const struct region *region, uint64_t geometry[4],
     return 0;
 }
 
+static uint64_t sequence_at(uint8_t *slots, uint32_t mask, uint32_t slot_bytes, uint64_t position)
+{
+    return load_acquire(&ring_slot_at(slots, mask, slot_bytes, position)->sequence);
+}
+
 /* Published messages follow the tail without a hole; the first slot of another lap ends them. */
 static uint64_t find_head(uint8_t *slots, uint32_t mask, uint32_t slot_bytes, uint64_t tail)
 {
     uint64_t head = tail;
 
-    while (head - tail <= mask &&
-           load_acquire(&ring_slot_at(slots, mask, slot_bytes, head)->sequence) == head + 1)
+    while (head - tail <= mask && sequence_at(slots, mask, slot_bytes, head) == head + 1)
         head++;
     return head;
 }
 
 /*
- * The slot at `position` holds its message, or still that of the lap before; nobody writes any other number
- * there while the side that attaches is not running.
+ * The slot at the tail holds its message, or still that of the lap before; the one in front of it the message that
+ * was consumed, or already that of the next lap. So it is while the side that attaches is not running.
  */
-static int sequence_check(const char *field, uint8_t *slots, uint32_t mask, uint32_t slot_bytes,
-                          uint64_t position, struct region_mismatch *mismatch)
+static int tail_check(uint8_t *slots, uint32_t mask, uint32_t slot_bytes, uint64_t start,
+                      uint64_t tail, struct region_mismatch *mismatch)
 {
-    uint64_t sequence = load_acquire(&ring_slot_at(slots, mask, slot_bytes, position)->sequence);
+    uint64_t at = sequence_at(slots, mask, slot_bytes, tail);
+    uint64_t before = sequence_at(slots, mask, slot_bytes, tail - 1);
 
-    if (sequence == position + 1 || sequence == position - mask)
-        return 0;
-    *mismatch = (struct region_mismatch){field, position + 1, sequence};
-    return -EPROTO;
+    if (at != tail + 1 && at != tail - mask) {
+        *mismatch = (struct region_mismatch){"sequence at the tail", tail + 1, at};
+        return -EPROTO;
+    }
+    if (tail != start && before != tail && before != tail + mask + 1) {
+        *mismatch = (struct region_mismatch){"sequence before the tail", tail, before};
+        return -EPROTO;
+    }
+    return 0;
+}
+
+/* Behind the head every slot holds a message of the lap before. */
+static int head_check(const struct ring_producer *producer, struct region_mismatch *mismatch)
+{
+    for (uint64_t p = producer->head; p != producer->limit; p++) {
+        uint64_t found = sequence_at(producer->slots, producer->mask, producer->slot_bytes, p);
+        if (found != p - producer->mask) {
+            *mismatch =
+                (struct region_mismatch){"sequence behind the head", p - producer->mask, found};
+            return -EPROTO;
+        }
+    }
+    return 0;
 }
 
 /* Without a look at the order of things: for an observer both sides are moving. */
@@ -146,12 +170,9 @@ int ring_producer_attach(struct ring_producer *producer, const struct region *re
 {
     int err = producer_at(producer, region, mismatch);
     if (err == 0)
-        err = sequence_check("sequence at the tail", producer->slots, producer->mask,
-                             producer->slot_bytes, producer->limit - producer->mask - 1, mismatch);
-    if (err == 0 && producer->head != producer->limit)
-        err = sequence_check("sequence at the head", producer->slots, producer->mask,
-                             producer->slot_bytes, producer->head, mismatch);
-    return err;
+        err = tail_check(producer->slots, producer->mask, producer->slot_bytes, producer->start,
+                         producer->limit - producer->mask - 1, mismatch);
+    return err < 0 ? err : head_check(producer, mismatch);
 }
 
 int ring_consumer_attach(struct ring_consumer *consumer, const struct region *region,
@@ -171,8 +192,8 @@ int ring_consumer_attach(struct ring_consumer *consumer, const struct region *re
     };
     consumer->next = load_acquire(&consumer->control->tail);
     consumer->ahead = consumer->next;
-    return sequence_check("sequence at the tail", consumer->slots, consumer->mask,
-                          consumer->slot_bytes, consumer->next, mismatch);
+    return tail_check(consumer->slots, consumer->mask, consumer->slot_bytes, consumer->start,
+                      consumer->next, mismatch);
 }
 
 const struct ring_slot *ring_last_published(const struct ring_producer *producer)

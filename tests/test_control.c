@@ -123,6 +123,49 @@ static void test_malformed(void)
     close_both(ends);
 }
 
+static int open_descriptors(void)
+{
+    int count = 0;
+    for (int fd = 0; fd < 64; fd++)
+        count += fcntl(fd, F_GETFD) >= 0;
+    return count;
+}
+
+/* Of what a stage gone mad sends nothing stays open that nobody will close. */
+static void test_unasked(void)
+{
+    static char bytes[2 * sizeof(struct control_message)];
+    const size_t sizes[] = {sizeof(struct control_message), 4, sizeof(bytes)};
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(2 * sizeof(int))];
+    } buffer = {.bytes = {0}};
+    const int fds[2] = {STDOUT_FILENO, STDERR_FILENO};
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+        struct iovec iov = {.iov_base = bytes, .iov_len = sizes[i]};
+        struct msghdr header = {.msg_iov = &iov,
+                                .msg_iovlen = 1,
+                                .msg_control = buffer.bytes,
+                                .msg_controllen = sizeof(buffer.bytes)};
+        struct cmsghdr *control = CMSG_FIRSTHDR(&header);
+        struct control_message got;
+        int ends[2], fd = 5;
+        make(ends);
+        int before = open_descriptors();
+        control->cmsg_level = SOL_SOCKET;
+        control->cmsg_type = SCM_RIGHTS;
+        control->cmsg_len = CMSG_LEN(sizeof(fds));
+        memcpy(CMSG_DATA(control), fds, sizeof(fds));
+        CU_ASSERT_EQUAL_FATAL(sendmsg(ends[0], &header, 0), (ssize_t)sizes[i]);
+        CU_ASSERT_EQUAL(control_receive(ends[1], &got, &fd, 0), i == 0 ? 0 : -EPROTO);
+        CU_ASSERT_EQUAL(fd >= 0, i == 0);
+        CU_ASSERT_EQUAL(open_descriptors(), before + (i == 0));
+        if (fd >= 0)
+            close(fd);
+        close_both(ends);
+    }
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
