@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 enum { FUZZ_DESCRIPTORS = 256 };
 
@@ -23,10 +24,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 /* A property that must hold for every input: says which one and aborts. */
 #define fuzz_require(property)                                                                     \
     do {                                                                                           \
-        if (!(property))                                                                           \
-            fuzz_broken(__FILE__, __LINE__, #property);                                            \
+        if (!(property)) {                                                                         \
+            fuzz_say(__FILE__, __LINE__, #property);                                               \
+            abort();                                                                               \
+        }                                                                                          \
     } while (0)
-_Noreturn void fuzz_broken(const char *file, int line, const char *property);
+void fuzz_say(const char *file, int line, const char *property);
 
 /* What is left of the input. */
 struct fuzz_input {

@@ -11,7 +11,7 @@
 set -u
 cd "$(dirname "$(readlink -f "$0")")/../.." || exit
 
-build=build-fuzz
+build='build-fuzz'
 seconds=60
 names=()
 while [ $# -gt 0 ]; do
@@ -44,6 +44,14 @@ TMPDIR=$(mktemp -d /dev/shm/tickline-fuzz.XXXXXX) || exit
 export TMPDIR
 trap 'rm -rf "$TMPDIR"' EXIT
 
+# report NAME LOG: what was found, and which input does it: a new one, or the seed that ran last.
+report() {
+    local input
+    tail -n 60 "$2"
+    input=$(sed -n 's/.*Test unit written to //p' "$2" | tail -n 1)
+    echo "fuzz: $1: FINDING: ${input:-$(sed -n 's/^Running: //p' "$2" | tail -n 1)}"
+}
+
 # fuzz NAME: one line about it, and the report where there is a finding.
 fuzz() {
     local name=$1 log=$build/$1.log options command
@@ -55,13 +63,11 @@ fuzz() {
     command=("$build/fuzz/$name")
     [ ! -e "tests/fuzz/$name.py" ] || command=("$python" "tests/fuzz/$name.py")
     # Every seed by itself first: fuzzing alone leaves out those that teach nothing.
-    "${command[@]}" "${options[@]}" "$seeds"/* >"$log" 2>&1 &&
-        { [ "$seconds" = 0 ] || "${command[@]}" "${options[@]}" -max_total_time="$seconds" \
-            "$learnt" "$seeds" >"$log" 2>&1; } || {
-        tail -n 60 "$log"
-        echo "fuzz: $name: FINDING: $(sed -n 's/.*Test unit written to //p' "$log" | tail -n 1)"
-        return 1
-    }
+    "${command[@]}" "${options[@]}" "$seeds"/* >"$log" 2>&1 || { report "$name" "$log" && return 1; }
+    if [ "$seconds" != 0 ]; then
+        "${command[@]}" "${options[@]}" -max_total_time="$seconds" "$learnt" "$seeds" >"$log" 2>&1 ||
+            { report "$name" "$log" && return 1; }
+    fi
     echo "fuzz: $name: ok, $(find "$seeds" -type f | wc -l) seeds," \
         "$(sed -n 's/^stat::number_of_executed_units: *//p' "$log") inputs in $seconds s"
 }
