@@ -169,8 +169,13 @@ static void test_unasked(void)
 int main(void)
 {
     CU_TestInfo tests[] = {
-        {"message", test_message},   {"descriptor", test_descriptor}, {"order", test_order},
-        {"far end gone", test_gone}, {"malformed", test_malformed},   CU_TEST_INFO_NULL,
+        {"message", test_message},
+        {"descriptor", test_descriptor},
+        {"order", test_order},
+        {"far end gone", test_gone},
+        {"malformed", test_malformed},
+        {"descriptors that nobody asked for", test_unasked},
+        CU_TEST_INFO_NULL,
     };
     CU_SuiteInfo suites[] = {{.pName = "control", .pTests = tests}, CU_SUITE_INFO_NULL};
     return unit_run(suites);

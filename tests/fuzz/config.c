@@ -26,8 +26,8 @@ static bool same(const struct config *a, const struct config *b)
 
     memcpy(left, a, sizeof(left));
     memcpy(right, b, sizeof(right));
-    memset(left + origins, 0, sizeof(a->origins));
-    memset(right + origins, 0, sizeof(b->origins));
+    memset(left + origins, 0, sizeof(void *));
+    memset(right + origins, 0, sizeof(void *));
     return memcmp(left, right, sizeof(left)) == 0;
 }
 

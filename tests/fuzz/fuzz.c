@@ -25,8 +25,9 @@ uint64_t fuzz_number(struct fuzz_input *input, unsigned bytes)
     uint64_t value = 0;
     size_t taken = bytes < input->left ? bytes : input->left;
 
-    if (taken)
-        memcpy(&value, input->at, taken);
+    if (taken == 0)
+        return 0;
+    memcpy(&value, input->at, taken);
     input->at += taken;
     input->left -= taken;
     return value;
