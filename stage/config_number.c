@@ -81,15 +81,19 @@ void config_integer_format(const struct config_key *key, uint64_t value, char *o
              (unsigned long long)(value / units[best].factor), units[best].name);
 }
 
-/* The shortest text that reads back to the same double. */
+/*
+ * The shortest text for the double, at most 15 digits or 12 places: so much every reader takes exactly, our own too.
+ * What a configuration holds is what its text says (config_real_parse).
+ */
 void config_real_format(double value, char *out, size_t size)
 {
-    for (int digits = 6; digits <= 17; digits++) {
+    for (int digits = 6; digits <= 15; digits++) {
         snprintf(out, size, "%.*g", digits, value);
         if (strtod(out, NULL) == value && strchr(out, 'e') == NULL)
             return;
     }
-    snprintf(out, size, "%.12f", value);
+    if (strchr(out, 'e') != NULL)
+        snprintf(out, size, "%.12f", value);
 }
 
 /* The allowed value next to `value`. */
@@ -132,14 +136,17 @@ int config_integer_parse(const struct config_key *key, const char *text, void *f
 
 int config_real_parse(const struct config_key *key, const char *text, void *field, char *why)
 {
-    static const struct unit units_share[] = {{"", 100}, {"%", 1}, {NULL, 0}};
+    static const struct unit units_share[] = {{"", 1}, {"%", 100}, {NULL, 0}};
     bool share = key->type == CONFIG_SHARE;
     struct number number;
-    char attempt[32];
+    char attempt[32], canonical[32];
     if (!number_read(text, share ? units_share : units_rate, &number))
         return config_refuse(key, NULL, why);
-    double value = (double)number.digits * (double)number.factor /
-                   ((double)number.scale * (share ? 100.0 : 1.0));
+    double factor = (double)number.factor;
+    double value = share ? (double)number.digits / ((double)number.scale * factor)
+                         : (double)number.digits * factor / (double)number.scale;
+    config_real_format(value, canonical, sizeof(canonical));
+    value = strtod(canonical, NULL);
     if (value < (double)key->min || value > (double)key->max) {
         config_real_format((double)(value < (double)key->min ? key->min : key->max), attempt,
                            sizeof(attempt));
