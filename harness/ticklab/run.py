@@ -48,11 +48,18 @@ class RunError(Exception):
     """A run directory that cannot be read; the message is one line naming the file."""
 
 
-# What is read of the two files below, and as what; "*" stands for every key.
-_STAGES = {"stages": {"*": {"generation": int}}}
+# What is read of the two files below, and as what; "*" stands for every key, [form] for a list.
+_COUNTS = {"stages": {"*": {"generation": int}}, "repeated": [int]}
+_RESTART = {"stage": str, "generation": int, "cause": str, "last_tick": int, "back": int}
+_RESTART |= {"waiting": int, "first": int, "last": int}
 _FORMS = {
     "manifest.json": {"name": str, "config": {"*": {"value": str}}, "replay": {}},
-    "counters.json": {"measured_from": int, "tsc_hz": (int, float), "end": _STAGES},
+    "counters.json": {
+        "measured_from": int,
+        "tsc_hz": (int, float),
+        "restarts": [_RESTART],
+        "end": _COUNTS,
+    },
 }
 
 
@@ -75,7 +82,7 @@ class Run:
         self._end = self.counter("end")
         self._mark = self.counters.get("mark")
         if self._mark is not None:
-            self._check("counters.json", self._mark, _STAGES, "mark")
+            self._check("counters.json", self._mark, _COUNTS, "mark")
 
     @property
     def name(self) -> str:
@@ -139,8 +146,9 @@ class Run:
     @property
     def repeated(self) -> np.ndarray:
         """Measured requests whose reply may have been sent twice, uint64, ascending."""
-        listed = np.unique(np.array(self.counter("end", "repeated"), np.uint64))
-        return listed[listed >= self.measured_from]
+        first = max(self.measured_from, 0)
+        listed = {n for n in self.counter("end", "repeated") if first <= n < 1 << 64}
+        return np.array(sorted(listed), np.uint64)
 
     @cached_property
     def trace(self) -> ctf.Trace | None:
@@ -199,10 +207,13 @@ class Run:
 
     def _check(self, name: str, content, form, at: str) -> None:
         """Raises where something that is there is not of its form."""
-        kind = dict if isinstance(form, dict) else form
+        kind = type(form) if isinstance(form, (dict, list)) else form
         if not isinstance(content, kind):
-            expected = {dict: "an object", int: "a whole number", str: "text"}.get(kind, "a number")
+            names = {dict: "an object", list: "a list", int: "a whole number", str: "text"}
+            expected = names.get(kind, "a number")
             raise RunError(f"{self.path / name}: {at}: expected {expected}")
+        for i, element in enumerate(content if kind is list else ()):
+            self._check(name, element, form[0], f"{at}[{i}]")
         for key in (content if "*" in form else form) if kind is dict else ():
             if key in content:
                 inner = form.get(key, form.get("*"))
