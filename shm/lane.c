@@ -6,6 +6,8 @@
 #include <string.h>
 
 enum { DIRECTORY_OFFSET = PAGE_BYTES, LANES_OFFSET = 2 * PAGE_BYTES };
+/* What is further ahead of the newest request is no request. */
+enum { TORN_AHEAD_MAX = 1 << 20 };
 
 static uint64_t arena_layout(void)
 {
@@ -250,6 +252,61 @@ void lane_seal_abandoned(const struct lane *lane, uint64_t now)
         struct lane_content content = lane_scan(lane, sealed, now);
         seal(lane, sealed, &content);
     }
+}
+
+/* Has a record, or its second half, begun at these words? `newest`: request of the last whole record
+ * that has one. */
+static bool torn_trace(const struct lane_record *record, uint64_t room, bool first_lap,
+                       uint32_t newest)
+{
+    const uint64_t *words = (const uint64_t *)(const void *)record;
+
+    if (load_relaxed(&record->tsc) == 0 && words[1] != 0)
+        return true;
+    if (first_lap && room >= LANE_WIDE_BYTES && words[1] == 0 && (words[2] | words[3]) != 0)
+        return true;
+    uint32_t ahead = record->request - newest;
+    return newest != 0 && words[1] != 0 && point_known(record->point) && ahead < TORN_AHEAD_MAX;
+}
+
+static bool torn_plain(const struct ingress_record *record, const struct ingress_record *last)
+{
+    if (record->request == 0)
+        return (record->id | record->kernel_ns | record->datagram | record->flow |
+                record->length) != 0;
+    return last && record->datagram - last->datagram < TORN_AHEAD_MAX;
+}
+
+static uint32_t newest_request(const uint8_t *payload, uint64_t bytes)
+{
+    uint32_t newest = 0;
+
+    for (uint64_t at = 0; at + LANE_RECORD_BYTES <= bytes;) {
+        const struct lane_record *record = (const struct lane_record *)(const void *)(payload + at);
+        newest = record->request ? record->request : newest;
+        at += record->point & POINT_WIDE ? LANE_WIDE_BYTES : LANE_RECORD_BYTES;
+    }
+    return newest;
+}
+
+bool lane_torn(const struct lane *lane)
+{
+    uint64_t sealed = load_acquire(&lane->control->sealed);
+
+    if (sealed == 0)
+        return false;
+    const uint8_t *payload = lane_payload(lane, sealed - 1);
+    uint64_t bytes = lane_packet(lane, sealed - 1)->content_bytes;
+    uint64_t limit = lane_payload_bytes(lane);
+    if (bytes > limit || limit - bytes < lane->entry->record_bytes)
+        return false;
+    const void *behind = payload + bytes;
+    if (lane->entry->kind == LANE_TRACE)
+        return torn_trace(behind, limit - bytes, sealed <= lane->count,
+                          newest_request(payload, bytes));
+    const struct ingress_record *record = behind;
+    return lane->entry->record_bytes == sizeof(*record) &&
+           torn_plain(record, bytes ? record - 1 : NULL);
 }
 
 void trace_open(struct trace *trace, const struct lane *lane, uint32_t sample, uint32_t generation,

@@ -161,6 +161,14 @@ struct lane_content lane_scan(const struct lane *lane, uint64_t number, uint64_t
 /* Seals what a dead owner left open, in its name. */
 void lane_seal_abandoned(const struct lane *lane, uint64_t now);
 
+/*
+ * Did the owner die between the words of a record, behind the last one of the newest sealed
+ * sub-buffer? In a first lap any word but zero says so. Later an older lap stands there, whose
+ * request is older too; a record without a request, or of which less than its request was there,
+ * cannot be told from that. At most one a lane.
+ */
+bool lane_torn(const struct lane *lane);
+
 /* ---- writing: the owner ---- */
 
 /* The owner's private end of its lane. */

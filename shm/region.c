@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -151,7 +152,7 @@ static int create_file(struct region *region, const struct region_place *place)
     if (fd < 0)
         return -errno;
     region->page_bytes = PAGE_BYTES;
-    int err = map_new(region, fd, place);
+    int err = flock(fd, LOCK_EX | LOCK_NB) < 0 ? -errno : map_new(region, fd, place);
     if (err < 0) {
         close(fd);
         unlink(place->path);

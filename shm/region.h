@@ -78,8 +78,8 @@ struct region_mismatch {
 
 /*
  * Creates, reserves, binds, maps (zeroed, prefaulted) and seals a region of `size` bytes, header
- * included. A named file cannot be sealed, its mode and its owner protect it. -ENOSPC or -ENOMEM:
- * not enough memory.
+ * included. A named file cannot be sealed, its mode and its owner protect it; it is locked (flock) as
+ * long as this descriptor or a copy of it lives in any process. -ENOSPC or -ENOMEM: not enough memory.
  */
 int region_create(struct region *region, const char *name, const struct region_want *want,
                   const struct region_place *place, size_t size);
