@@ -87,13 +87,14 @@ static uint64_t place(const struct trace_file *file, uint64_t number)
  */
 static int continue_file(struct trace_file *file)
 {
-    const struct ctf_header *header = file->header;
+    struct ctf_header *header = file->header;
 
     if (!is_trace(file)) {
         file->ragged = true;
         return 0;
     }
-    uint64_t at = place(file, file->written - 1);
+    bool empty = file->written == file->first;
+    uint64_t at = empty ? 0 : place(file, file->written - 1);
     ssize_t got = pread(file->fd, file->header, CTF_HEADER_BYTES, (off_t)at);
     if (got < 0)
         return -errno;
@@ -102,7 +103,12 @@ static int continue_file(struct trace_file *file)
     file->bytes = at + ((header->content_bits / 8 + PAGE_BYTES - 1) & ~((uint64_t)PAGE_BYTES - 1));
     file->discarded = header->discarded;
     file->end = header->timestamp_end;
-    return 0;
+    if (empty || header->packet_bits == UINT64_C(8) * file->lane.subbuffer_bytes)
+        return 0;
+    /* Cut by a predecessor that was about to end; what follows goes to its place all the same. */
+    header->packet_bits = UINT64_C(8) * file->lane.subbuffer_bytes;
+    struct iovec iov = {file->header, CTF_HEADER_BYTES};
+    return write_direct(file, &iov, 1, at);
 }
 
 static int create(struct trace_file *file, int folder, const char *name)
@@ -124,7 +130,13 @@ static int create(struct trace_file *file, int folder, const char *name)
 int file_open(struct trace_file *file, int folder, const char *name, const struct lane *lane,
               const struct ctf_uuid *uuid)
 {
-    *file = (struct trace_file){.lane = *lane, .uuid = *uuid};
+    return file_open_from(file, folder, name, lane, uuid, 0);
+}
+
+int file_open_from(struct trace_file *file, int folder, const char *name, const struct lane *lane,
+                   const struct ctf_uuid *uuid, uint64_t first)
+{
+    *file = (struct trace_file){.lane = *lane, .uuid = *uuid, .first = first};
     file->written = load_relaxed(&lane->control->drained);
     int err = create(file, folder, name);
     if (err < 0)
@@ -185,6 +197,10 @@ static int drain_plain(struct trace_file *file, const struct lane_packet *packet
     uint64_t whole = (content + PAGE_BYTES - 1) & ~((uint64_t)PAGE_BYTES - 1);
     uint8_t *payload = lane_payload(&file->lane, file->written);
 
+    /* A successor of the owner appends once more what may have been on its way. */
+    if (file->written > file->first && packet->generation != file->generation)
+        file->ragged = true;
+    file->generation = packet->generation;
     if (file->ragged || content < lane_payload_bytes(&file->lane)) {
         /* Nothing of an older lap may stand behind the last record. */
         memset(payload + content, 0, whole - content);
@@ -260,35 +276,43 @@ static int finish_trace(struct trace_file *file, bool last)
     return err;
 }
 
-/* Closes the gaps: numbers rise, a gap has none. So a second time changes nothing. */
-static int finish_plain(struct trace_file *file)
+int plain_append(int from, uint64_t bytes, int to, struct plain_tail *tail)
 {
     struct ingress_record block[512];
-    uint64_t last = 0;
-    uint64_t to = 0;
     ssize_t got = 1;
 
-    if (!file->ragged)
-        return 0;
-    for (uint64_t from = 0; from < file->bytes && got > 0; from += (uint64_t)got) {
-        got = pread(file->fd, block, sizeof(block), (off_t)from);
+    for (uint64_t at = 0; at < bytes && got > 0; at += (uint64_t)got) {
+        uint64_t left = bytes - at;
+        got = pread(from, block, left < sizeof(block) ? left : sizeof(block), (off_t)at);
         if (got < 0)
             return -errno;
         size_t kept = 0;
         for (size_t i = 0; i < (size_t)got / sizeof(block[0]); i++) {
-            if (block[i].request > last) {
-                last = block[i].request;
+            if (block[i].request > tail->last) {
+                tail->last = block[i].request;
                 block[kept++] = block[i];
             }
         }
         struct iovec iov = {block, kept * sizeof(block[0])};
-        int err = kept ? write_all(file->fd, &iov, 1, to) : 0;
+        int err = kept ? write_all(to, &iov, 1, tail->at) : 0;
         if (err < 0)
             return err;
-        to += kept * sizeof(block[0]);
+        tail->at += kept * sizeof(block[0]);
     }
-    file->bytes = to;
     return 0;
+}
+
+/* Closes the gaps; a second time changes nothing. */
+static int finish_plain(struct trace_file *file)
+{
+    struct plain_tail tail = {0};
+
+    if (!file->ragged)
+        return 0;
+    int err = plain_append(file->fd, file->bytes, file->fd, &tail);
+    if (err == 0)
+        file->bytes = tail.at;
+    return err;
 }
 
 int file_finish(struct trace_file *file, bool last)

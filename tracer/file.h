@@ -21,20 +21,30 @@
 struct trace_file {
     int fd;
     bool direct;
-    bool ragged;        /* plain: a payload was not full, gaps must be closed */
-    struct lane lane;   /* what it drains */
-    uint64_t first;     /* number of the sub-buffer that the file begins with */
-    uint64_t written;   /* sub-buffers, from the lane's first on */
-    uint64_t bytes;     /* length that the file will have */
-    uint64_t discarded; /* last count that stands in the file */
-    uint64_t end;       /* newest tsc in the file */
+    bool ragged;         /* plain: a payload was not full, gaps must be closed */
+    uint32_t generation; /* plain: of the newest payload */
+    struct lane lane;    /* what it drains */
+    uint64_t first;      /* number of the sub-buffer that the file begins with */
+    uint64_t written;    /* sub-buffers, from the lane's first on */
+    uint64_t bytes;      /* length that the file will have */
+    uint64_t discarded;  /* last count that stands in the file */
+    uint64_t end;        /* newest tsc in the file */
     struct ctf_uuid uuid;
     struct ctf_header *header; /* page-aligned */
 };
 
-/* `folder` is an open directory. Creates the file, or continues one that a predecessor left. */
+/*
+ * `folder` is an open directory. Creates the file, or continues one that a predecessor left.
+ * -EPROTO: the predecessor's last packet is not where it must be; the file can be gone on with all
+ * the same, and has a hole there.
+ */
 int file_open(struct trace_file *file, int folder, const char *name, const struct lane *lane,
               const struct ctf_uuid *uuid);
+
+/* The same for a file that begins with sub-buffer `first`, which is one of those already drained or
+ * the next. */
+int file_open_from(struct trace_file *file, int folder, const char *name, const struct lane *lane,
+                   const struct ctf_uuid *uuid, uint64_t first);
 
 /* After file_finish: goes on in another file, with the sub-buffer that comes next. */
 int file_next(struct trace_file *file, int folder, const char *name);
@@ -45,5 +55,15 @@ int file_drain(struct trace_file *file);
 /* Makes the file whole: cut to what is written. `last`: nothing follows in this lane, so what was
  * discarded after its last record is written too (before that, the next sub-buffer says it). */
 int file_finish(struct trace_file *file, bool last);
+
+/* An array of ingress records as it is written: `at` bytes long, `last` its newest request. */
+struct plain_tail {
+    uint64_t at;
+    uint64_t last;
+};
+
+/* Appends to `to` what of the first `bytes` of `from` has rising numbers: a gap has none, and a
+ * doublet has its predecessor's. `to` may be `from` itself. */
+int plain_append(int from, uint64_t bytes, int to, struct plain_tail *tail);
 
 #endif

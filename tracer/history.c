@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tracer/history.h"
 
+#include "tracer/snapshot.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { NAME_BYTES = 64, PARTS = 8, AFTERMATH_NS = 100000000, SETTLE_NS = 40000000 };
+enum { PARTS = 8, AFTERMATH_NS = 100000000, SETTLE_NS = 40000000 };
 #define PAUSE_NS UINT64_C(1000000000)
 
 static int folder_of(const struct history *history, const struct history_lane *lane)
@@ -17,68 +20,18 @@ static int folder_of(const struct history *history, const struct history_lane *l
     return lane->plain ? history->wire_folder : history->trace_folder;
 }
 
-static void chunk_name(const struct history_lane *lane, uint32_t number, char name[NAME_BYTES])
+static const char *name_of(const struct history_lane *lane)
 {
-    snprintf(name, NAME_BYTES, "%s.%06u", lane->file.lane.entry->name, number);
-}
-
-static int open_lane(struct history *history, const struct lane *lane, const struct ctf_uuid *uuid)
-{
-    struct history_lane *mine = &history->lane[history->lanes];
-    char name[NAME_BYTES];
-
-    *mine = (struct history_lane){.plain = lane->entry->kind == LANE_PLAIN, .began = tsc_read()};
-    if (history->bounded)
-        snprintf(name, sizeof(name), "%s.%06u", lane->entry->name, mine->chunk);
-    else
-        snprintf(name, sizeof(name), "%s%s", lane->entry->name, mine->plain ? ".bin" : "");
-    int err = file_open(&mine->file, folder_of(history, mine), name, lane, uuid);
-    if (err < 0)
-        return err;
-    history->direct = history->direct && mine->file.direct;
-    history->lanes++;
-    return 0;
-}
-
-int history_open(struct history *history, const struct history_plan *plan)
-{
-    const struct config *config = plan->config;
-    struct lane lane;
-    int err = 0;
-
-    *history = (struct history){
-        .run_folder = plan->run_folder,
-        .trace_folder = openat(plan->run_folder, "trace", O_DIRECTORY | O_RDONLY | O_CLOEXEC),
-        .wire_folder = openat(plan->run_folder, "wire", O_DIRECTORY | O_RDONLY | O_CLOEXEC),
-        .bounded = config->trace.keep_ns || config->trace.max_bytes,
-        .direct = true,
-        .keep_ticks = clock_ticks(plan->clock, config->trace.keep_ns),
-        .max_bytes = config->trace.max_bytes,
-        .slow = config->trace.snapshot_over_ns ? &plan->cells->slow : NULL,
-        .aftermath_ticks = clock_ticks(plan->clock, AFTERMATH_NS),
-        .settle_ticks = clock_ticks(plan->clock, SETTLE_NS),
-        .pause_ticks = clock_ticks(plan->clock, PAUSE_NS),
-        .snapshots_max = config->trace.snapshots,
-    };
-    if (history->trace_folder < 0 || history->wire_folder < 0)
-        return -errno;
-    for (uint32_t i = 0; err == 0 && lane_open(&lane, plan->arena, i) == 0; i++)
-        err = open_lane(history, &lane, &plan->uuid);
-    history->chunk_ticks = history->keep_ticks / PARTS;
-    if (history->lanes)
-        history->chunk_bytes = history->max_bytes / PARTS / history->lanes;
-    if (history->slow)
-        history->slow_seen = load_acquire(&history->slow->count);
-    return err;
+    return lane->file.lane.entry->name;
 }
 
 /* ---- chunks ---- */
 
 static void remove_oldest(struct history *history, struct history_lane *lane)
 {
-    char name[NAME_BYTES];
+    char name[CHUNK_NAME_BYTES];
 
-    chunk_name(lane, lane->old[0].number, name);
+    chunk_name(name_of(lane), lane->old[0].first, name);
     unlinkat(folder_of(history, lane), name, 0);
     lane->old_count--;
     memmove(lane->old, lane->old + 1, lane->old_count * sizeof(lane->old[0]));
@@ -87,7 +40,7 @@ static void remove_oldest(struct history *history, struct history_lane *lane)
 /* Ends the open chunk and begins the next; an empty one goes on. */
 static int next_chunk(struct history *history, struct history_lane *lane, uint64_t now)
 {
-    char name[NAME_BYTES];
+    char name[CHUNK_NAME_BYTES];
 
     if (lane->file.written == lane->file.first)
         return 0;
@@ -97,12 +50,149 @@ static int next_chunk(struct history *history, struct history_lane *lane, uint64
     if (lane->old_count == HISTORY_CHUNKS)
         remove_oldest(history, lane);
     lane->old[lane->old_count++] =
-        (struct history_chunk){lane->chunk, lane->file.bytes, lane->file.end};
-    lane->chunk++;
+        (struct history_chunk){lane->file.first, lane->file.bytes, lane->file.end};
     lane->began = now;
-    chunk_name(lane, lane->chunk, name);
+    chunk_name(name_of(lane), lane->file.written, name);
     return file_next(&lane->file, folder_of(history, lane), name);
 }
+
+/* ---- what a predecessor left ---- */
+
+/* Their files carry the time of day at which they were ended. */
+static void list_old(const struct history *history, struct history_lane *lane,
+                     const struct chunks *chunks, uint32_t count, const struct clock *clock)
+{
+    struct clock_pair now = clock_pair_read(NULL);
+    char name[CHUNK_NAME_BYTES];
+    struct stat st;
+
+    for (uint32_t i = 0; i < count; i++) {
+        chunk_name(name_of(lane), chunks->first[i], name);
+        if (fstatat(folder_of(history, lane), name, &st, 0) < 0)
+            continue;
+        uint64_t ended_ns = (uint64_t)st.st_mtim.tv_sec * 1000000000 + (uint64_t)st.st_mtim.tv_nsec;
+        uint64_t ago_ns = ended_ns < now.real_ns ? now.real_ns - ended_ns : 0;
+        lane->old[lane->old_count++] = (struct history_chunk){
+            .first = chunks->first[i],
+            .bytes = (uint64_t)st.st_size,
+            .end = clock ? now.tsc - clock_ticks(clock, ago_ns) : 0,
+        };
+    }
+}
+
+static int open_number(const struct history *history, struct history_lane *mine,
+                       const struct lane *lane, const struct history_plan *plan, uint64_t first)
+{
+    char name[CHUNK_NAME_BYTES];
+
+    chunk_name(lane->entry->name, first, name);
+    return file_open_from(&mine->file, folder_of(history, mine), name, lane, &plan->uuid, first);
+}
+
+/* Begins `first`, of which a predecessor made no more than the name: from the chunk before it, or as it is. */
+static int begin_again(struct history *history, struct history_lane *mine, const struct lane *lane,
+                       const struct history_plan *plan, const struct chunks *before)
+{
+    char name[CHUNK_NAME_BYTES];
+
+    close(mine->file.fd);
+    free(mine->file.header);
+    if (before->count == 0) {
+        chunk_name(lane->entry->name, mine->file.written, name);
+        mine->file.end = tsc_read();
+        return file_next(&mine->file, folder_of(history, mine), name);
+    }
+    int err = open_number(history, mine, lane, plan, before->first[before->count - 1]);
+    return err < 0 ? err : next_chunk(history, mine, mine->began);
+}
+
+/* The highest chunk is the open one. */
+static int open_chunk(struct history *history, struct history_lane *mine, const struct lane *lane,
+                      const struct history_plan *plan)
+{
+    struct chunks chunks;
+    uint64_t drained = load_relaxed(&lane->control->drained);
+
+    int err = chunk_list(folder_of(history, mine), lane->entry->name, &chunks);
+    if (err < 0)
+        return err;
+    uint64_t first = chunks.count ? chunks.first[--chunks.count] : drained;
+    if (first > drained)
+        return -EINVAL;
+    err = open_number(history, mine, lane, plan, first);
+    if (err != -EPROTO || first != drained) {
+        list_old(history, mine, &chunks, chunks.count, plan->clock);
+        return err;
+    }
+    list_old(history, mine, &chunks, chunks.count ? chunks.count - 1 : 0, plan->clock);
+    return begin_again(history, mine, lane, plan, &chunks);
+}
+
+static int open_lane(struct history *history, const struct lane *lane,
+                     const struct history_plan *plan)
+{
+    struct history_lane *mine = &history->lane[history->lanes];
+    char name[CHUNK_NAME_BYTES];
+    int err;
+
+    *mine = (struct history_lane){.plain = lane->entry->kind == LANE_PLAIN, .began = tsc_read()};
+    mine->file.lane = *lane;
+    snprintf(name, sizeof(name), "%s%s", lane->entry->name, mine->plain ? ".bin" : "");
+    if (history->bounded)
+        err = open_chunk(history, mine, lane, plan);
+    else
+        err = file_open(&mine->file, folder_of(history, mine), name, lane, &plan->uuid);
+    if (err < 0 && (err != -EPROTO || plan->config))
+        return err;
+    history->direct = history->direct && mine->file.direct;
+    history->lanes++;
+    return 0;
+}
+
+static void plan_bounds(struct history *history, const struct history_plan *plan)
+{
+    const struct config *config = plan->config;
+
+    history->bounded = config->trace.keep_ns || config->trace.max_bytes;
+    history->keep_ticks = clock_ticks(plan->clock, config->trace.keep_ns);
+    history->max_bytes = config->trace.max_bytes;
+    history->slow = config->trace.snapshot_over_ns ? &plan->cells->slow : NULL;
+    history->aftermath_ticks = clock_ticks(plan->clock, AFTERMATH_NS);
+    history->settle_ticks = clock_ticks(plan->clock, SETTLE_NS);
+    history->pause_ticks = clock_ticks(plan->clock, PAUSE_NS);
+    history->snapshots_max = config->trace.snapshots;
+}
+
+int history_open(struct history *history, const struct history_plan *plan)
+{
+    struct chunks chunks;
+    struct lane lane;
+
+    *history = (struct history){
+        .run_folder = plan->run_folder,
+        .trace_folder = openat(plan->run_folder, "trace", O_DIRECTORY | O_RDONLY | O_CLOEXEC),
+        .wire_folder = openat(plan->run_folder, "wire", O_DIRECTORY | O_RDONLY | O_CLOEXEC),
+        .direct = true,
+    };
+    if (history->trace_folder < 0 || history->wire_folder < 0)
+        return -errno;
+    if (plan->config)
+        plan_bounds(history, plan);
+    else
+        history->bounded =
+            chunk_list(history->trace_folder, NULL, &chunks) == 0 && chunks.count > 0;
+    int err = snapshot_recover(history);
+    for (uint32_t i = 0; err == 0 && lane_open(&lane, plan->arena, i) == 0; i++)
+        err = open_lane(history, &lane, plan);
+    history->chunk_ticks = history->keep_ticks / PARTS;
+    if (history->lanes)
+        history->chunk_bytes = history->max_bytes / PARTS / history->lanes;
+    if (history->slow)
+        history->slow_seen = load_acquire(&history->slow->count);
+    return err;
+}
+
+/* ---- how much stays ---- */
 
 static uint64_t bytes_on_disk(const struct history *history)
 {
@@ -158,51 +248,6 @@ static int tend_chunks(struct history *history, uint64_t now)
 
 /* ---- snapshots ---- */
 
-static int link_lane(const struct history *history, const struct history_lane *lane, int folder)
-{
-    char name[NAME_BYTES];
-
-    for (uint32_t k = 0; k < lane->old_count; k++) {
-        chunk_name(lane, lane->old[k].number, name);
-        if (linkat(folder_of(history, lane), name, folder, name, 0) < 0)
-            return -errno;
-    }
-    return 0;
-}
-
-static int make_folder(int at, const char *name)
-{
-    return mkdirat(at, name, 0755) < 0 && errno != EEXIST ? -errno : 0;
-}
-
-/* snapshots/NNN-request-R: linked under a name of its own first, so that a reader never meets half of it. */
-static int link_snapshot(struct history *history)
-{
-    char name[NAME_BYTES];
-
-    int err = make_folder(history->run_folder, "snapshots");
-    if (err == 0)
-        err = make_folder(history->run_folder, "snapshots/new");
-    if (err < 0)
-        return err;
-    int folder = openat(history->run_folder, "snapshots/new", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
-    if (folder < 0)
-        return -errno;
-    if (linkat(history->trace_folder, "metadata", folder, "metadata", 0) < 0)
-        err = -errno;
-    for (uint32_t i = 0; err == 0 && i < history->lanes; i++) {
-        if (!history->lane[i].plain)
-            err = link_lane(history, &history->lane[i], folder);
-    }
-    close(folder);
-    snprintf(name, sizeof(name), "snapshots/%03u-request-%" PRIu64, history->snapshots,
-             history->request);
-    if (err == 0 && renameat(history->run_folder, "snapshots/new", history->run_folder, name) < 0)
-        err = -errno;
-    history->snapshots += err == 0;
-    return err;
-}
-
 static void ask_seals(const struct history *history)
 {
     for (uint32_t i = 0; i < history->lanes; i++) {
@@ -235,7 +280,7 @@ static int tend_snapshot(struct history *history, uint64_t now)
             if (err < 0)
                 return err;
         }
-        return link_snapshot(history);
+        return snapshot_link(history);
     }
     return 0;
 }
@@ -261,32 +306,6 @@ int history_drain(struct history *history)
     return err < 0 ? err : moved;
 }
 
-/* The chunks of a plain lane become the one array that readers expect. */
-static int join_plain(struct history *history, struct history_lane *lane)
-{
-    char name[NAME_BYTES];
-    char whole[NAME_BYTES];
-
-    snprintf(whole, sizeof(whole), "%s.bin", lane->file.lane.entry->name);
-    int out = openat(history->wire_folder, whole, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-    int err = out < 0 ? -errno : 0;
-    while (err == 0 && lane->old_count) {
-        chunk_name(lane, lane->old[0].number, name);
-        int in = openat(history->wire_folder, name, O_RDONLY | O_CLOEXEC);
-        ssize_t copied = 1;
-        while (in >= 0 && copied > 0)
-            copied = copy_file_range(in, NULL, out, NULL, 1 << 30, 0);
-        if (in < 0 || copied < 0)
-            err = -errno;
-        if (in >= 0)
-            close(in);
-        remove_oldest(history, lane);
-    }
-    if (out >= 0)
-        close(out);
-    return err;
-}
-
 static int close_lane(struct history *history, struct history_lane *lane)
 {
     int err;
@@ -299,10 +318,8 @@ static int close_lane(struct history *history, struct history_lane *lane)
         err = file_finish(&lane->file, true);
     if (err < 0 || !history->bounded || !lane->plain)
         return err;
-    if (lane->old_count == HISTORY_CHUNKS)
-        remove_oldest(history, lane);
-    lane->old[lane->old_count++].number = lane->chunk;
-    return join_plain(history, lane);
+    lane->old_count = 0;
+    return chunk_join_plain(history->wire_folder, name_of(lane));
 }
 
 int history_close(struct history *history)

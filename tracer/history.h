@@ -3,8 +3,11 @@
  * What of the trace stays on disk.
  *
  * trace.keep = all: one file a lane, as long as the run. Else (keep = last 10s, or max_bytes set) each lane is written in chunks, files of
- * their own called LANE.NNNNNN, each a whole CTF stream; a new one begins every eighth of the time or of the bytes,
- * and the oldest are removed. So a pipeline can be up for weeks.
+ * their own called LANE.NNNNNNNNNNNN by the sub-buffer they begin with, each a whole CTF stream; a new one begins every eighth of the time
+ * or of the bytes, and the oldest are removed. So a pipeline can be up for weeks.
+ *
+ * A successor finds the chunks by their names: the highest is the open one. It goes on from whatever its predecessor left, between any two
+ * steps of all this; a snapshot that was not whole is dropped.
  *
  * A snapshot (trace.snapshot_over) has every owner seal what is open, ends the chunks, and links all of them into
  * snapshots/NNN-request-R beside the trace: nothing is copied, and they stay when the chunks are removed.
@@ -16,12 +19,13 @@
 
 #include "shm/cell.h"
 #include "stage/config.h"
+#include "tracer/chunk.h"
 #include "tracer/file.h"
 
-enum { HISTORY_CHUNKS = 32 };
+enum { HISTORY_CHUNKS = CHUNKS_MAX - 1 };
 
 struct history_chunk {
-    uint32_t number;
+    uint64_t first; /* sub-buffer it begins with, and the number in its name */
     uint64_t bytes;
     uint64_t end; /* newest tsc in it */
 };
@@ -29,7 +33,6 @@ struct history_chunk {
 struct history_lane {
     struct trace_file file;
     bool plain;
-    uint32_t chunk;     /* number of the open one */
     uint64_t began;     /* tsc at which it was opened */
     uint32_t old_count; /* whole chunks still on disk, oldest first */
     struct history_chunk old[HISTORY_CHUNKS];
@@ -63,14 +66,15 @@ struct history {
 };
 
 struct history_plan {
-    const struct config *config;
-    const struct clock *clock;
+    const struct config *config; /* NULL, to salvage: as the files are */
+    const struct clock *clock;   /* as config */
     const struct region *arena;
-    const struct cells *cells;
+    const struct cells *cells; /* as config */
     struct ctf_uuid uuid;
     int run_folder;
 };
 
+/* To salvage, a file whose end is not where it must be (-EPROTO otherwise) is gone on with. */
 int history_open(struct history *history, const struct history_plan *plan);
 
 /* One turn over all lanes: sub-buffers written, or 0. */
