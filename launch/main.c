@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tickline: check, config, run, status, clean, points. */
+/* tickline: check, config, run, status, salvage, clean, points. */
 #include "launch/check.h"
 #include "launch/run.h"
+#include "launch/salvage.h"
 #include "launch/serve.h"
 #include "launch/watch.h"
 #include "shm/points.h"
@@ -34,6 +35,10 @@ static const char usage[] =
     "  run CONFIG      the pipeline alone, without a lab around it, until Ctrl-C\n"
     "  status          every run on this host\n"
     "  status --watch [NAME]   one run on a screen, once a second; q ends\n"
+    "  salvage [NAME|RUN_DIRECTORY]   save the trace of killed runs, then remove what they left; "
+    "or "
+    "mend a\n"
+    "                  run directory whose files were cut\n"
     "  clean           remove what killed runs have left behind\n"
     "  points          the trace points and what they mean\n"
     "\n"
@@ -300,13 +305,15 @@ int main(int argc, char **argv)
         return command_run(&arguments);
     if (strcmp(command, "status") == 0)
         return command_status(&arguments);
+    if (strcmp(command, "salvage") == 0)
+        return salvage_runs(arguments.config_path, arguments.run.json);
     if (strcmp(command, "clean") == 0)
         return status_clean();
     if (strcmp(command, "points") == 0)
         return command_points(&arguments);
     fprintf(stderr,
-            "tickline: %s: no such command; expected check, config, run, status, clean or "
-            "points\n",
+            "tickline: %s: no such command; expected check, config, run, status, salvage, "
+            "clean or points\n",
             command);
     return 2;
 }

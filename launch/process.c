@@ -18,8 +18,7 @@
 /* A stage that has gone mad may send for ever: so many are taken at a time, and so many notes kept. */
 enum { CHILD_CONTROL_FD = 3, ARGUMENTS_MAX = 32, MESSAGES_MAX = 256, NOTES_MAX = 512 };
 
-/* Programs stand beside this one. */
-static int program_path(const char *program, char *out, size_t size)
+int process_path(const char *program, char *out, size_t size)
 {
     ssize_t length = readlink("/proc/self/exe", out, size - 1);
 
@@ -69,7 +68,7 @@ int process_spawn(struct process *process, char *const arguments[], int log)
     char path[512];
     int pair[2];
 
-    int err = program_path(process->program, path, sizeof(path));
+    int err = process_path(process->program, path, sizeof(path));
     if (err < 0)
         return err;
     if (access(path, X_OK) < 0)

@@ -36,6 +36,9 @@ struct process {
     struct process_deposit store[PROCESS_STORE_MAX];
 };
 
+/* Where a program is: they stand beside this one. 0 or -errno. */
+int process_path(const char *program, char *out, size_t size);
+
 /*
  * Starts build/PROGRAM with the given arguments (NULL-terminated, without argv[0] and --control),
  * pinned to its CPU before the first page of it is touched; stdout and stderr go to `log`. 0 or

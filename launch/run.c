@@ -470,10 +470,11 @@ static void name_stale(struct runfile *runfile, void *context)
 {
     (void)context;
     if (!runfile->alive)
-        fprintf(stderr,
-                "tickline: run %s (pid %d, %s) was killed and has left %s; `tickline clean` "
-                "removes it\n",
-                runfile->name, runfile->pid, runfile->run_directory, runfile->arena);
+        fprintf(
+            stderr,
+            "tickline: run %s (pid %d, %s) was killed and has left %s; `tickline salvage` saves "
+            "its trace, `tickline clean` removes it\n",
+            runfile->name, runfile->pid, runfile->run_directory, runfile->arena);
 }
 
 int run_pipeline(const struct config *config, const struct placement *placement,

@@ -165,6 +165,16 @@ static int write_file(struct runfile *runfile)
     return err;
 }
 
+/* Whoever reads the file stands elsewhere. */
+static void make_absolute(const char *path, char out[RUNFILE_PATH_MAX])
+{
+    char here[RUNFILE_PATH_MAX];
+
+    if (path[0] == '/' || !getcwd(here, sizeof(here)) ||
+        snprintf(out, RUNFILE_PATH_MAX, "%s/%s", here, path) >= RUNFILE_PATH_MAX)
+        snprintf(out, RUNFILE_PATH_MAX, "%s", path);
+}
+
 int runfile_claim(struct runfile *runfile, const char *name, const char *run_directory)
 {
     char folder[RUNFILE_PATH_MAX];
@@ -187,7 +197,7 @@ int runfile_claim(struct runfile *runfile, const char *name, const char *run_dir
     }
     if (err == 0) {
         snprintf(runfile->name, sizeof(runfile->name), "%s", name);
-        snprintf(runfile->run_directory, sizeof(runfile->run_directory), "%s", run_directory);
+        make_absolute(run_directory, runfile->run_directory);
         snprintf(runfile->path, sizeof(runfile->path), "%.400s/%s.%d.json", folder, name,
                  runfile->pid);
         snprintf(runfile->socket, sizeof(runfile->socket), "%.400s/%s.%d.sock", folder, name,

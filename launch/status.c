@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 enum { INTERVAL_MS = 200 };
 
@@ -111,8 +112,9 @@ static void print_run(const json_t *run)
            (int)json_integer_value(json_object_get(run, "pid")),
            json_string_value(json_object_get(run, "run_directory")));
     if (json_is_false(json_object_get(run, "alive"))) {
-        printf("  killed; left %s; `tickline clean` removes it\n",
-               json_string_value(json_object_get(run, "left_behind")));
+        printf(
+            "  killed; left %s; `tickline salvage` saves its trace, `tickline clean` removes it\n",
+            json_string_value(json_object_get(run, "left_behind")));
         return;
     }
     if (json_object_get(run, "unseen")) {
@@ -168,8 +170,10 @@ static void remove_dead(struct runfile *runfile, void *context)
 
     if (runfile->alive)
         return;
-    printf("removed %s and %s of run %s (pid %d)\n", runfile->path,
-           runfile->arena[0] ? runfile->arena : "no arena", runfile->name, runfile->pid);
+    bool arena = runfile->arena[0] && access(runfile->arena, F_OK) == 0;
+    printf("removed %s and %s of run %s (pid %d)%s\n", runfile->path,
+           arena ? runfile->arena : "no arena", runfile->name, runfile->pid,
+           arena ? "; its last stamps are lost, as it was not salvaged" : "");
     runfile_remove(runfile);
     ++*removed;
 }

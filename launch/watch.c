@@ -399,7 +399,7 @@ static int finish(struct watch *watch)
     if (!watch->ended)
         return 0;
     if (was_killed(runfile)) {
-        fprintf(stderr, "run %s (%s) was killed; `tickline clean` removes what it left\n",
+        fprintf(stderr, "run %s (%s) was killed; `tickline salvage` saves its trace\n",
                 runfile->name, runfile->run_directory);
         return 1;
     }

@@ -372,7 +372,7 @@ def test_a_run_that_was_killed_is_named_and_in_nobodys_way(tmp_path: Path) -> No
             assert done.returncode == 0, done.stderr
             named = [line for line in done.stderr.splitlines() if f"run {name}" in line]
             assert len(named) == 1
-            assert "`tickline clean` removes it" in named[0]
+            assert "`tickline salvage` saves its trace, `tickline clean` removes it" in named[0]
     finally:
         attempt(TICKLINE, "clean")
 

@@ -216,7 +216,7 @@ def test_a_killed_run_ends_it(lab: Lab) -> None:
         screen.until(lambda lines: any(line.startswith("through") for line in lines))
         os.kill(pid, signal.SIGKILL)
         screen.end(1)
-        assert b"was killed; `tickline clean` removes what it left" in screen.raw
+        assert b"was killed; `tickline salvage` saves its trace" in screen.raw
         lab.finish(running)
     finally:
         for left in (*RUN_FILES.glob(f"{name}.{pid}.*"), Path(f"/dev/shm/tickline-{name}.{pid}")):

@@ -2,10 +2,13 @@
 #include "tracer/ctf.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
 struct ctf_uuid ctf_uuid(uint64_t epoch)
 {
@@ -100,4 +103,71 @@ int ctf_write_metadata(FILE *out, const struct ctf_facts *facts)
     fputs(stream, out);
     write_events(out);
     return ferror(out) || fflush(out) != 0 ? -EIO : 0;
+}
+
+int ctf_save_metadata(int folder, const struct ctf_facts *facts)
+{
+    int fd = openat(folder, "metadata.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    FILE *out = fd < 0 ? NULL : fdopen(fd, "w");
+
+    if (!out)
+        return -errno;
+    int err = ctf_write_metadata(out, facts);
+    if (fclose(out) != 0 && err == 0)
+        err = -errno;
+    if (err == 0 && renameat(folder, "metadata.new", folder, "metadata") < 0)
+        err = -errno;
+    return err;
+}
+
+static bool read_uuid(const char *text, struct ctf_uuid *uuid)
+{
+    const char *at = strstr(text, "\n    uuid = \"");
+
+    if (!at)
+        return false;
+    at += strlen("\n    uuid = \"");
+    for (size_t i = 0; i < sizeof(uuid->byte); i++) {
+        char digits[3] = {0};
+        at += *at == '-';
+        memcpy(digits, at, strnlen(at, 2));
+        char *end;
+        uuid->byte[i] = (uint8_t)strtoul(digits, &end, 16);
+        if (end != digits + 2)
+            return false;
+        at += 2;
+    }
+    return true;
+}
+
+static bool read_number(const char *text, const char *name, uint64_t *value)
+{
+    const char *at = strstr(text, name);
+
+    if (!at)
+        return false;
+    *value = strtoull(at + strlen(name), NULL, 10);
+    return true;
+}
+
+int ctf_read_metadata(int folder, struct ctf_facts *facts)
+{
+    char text[32768];
+    uint64_t hz, seconds, ticks;
+    int fd = openat(folder, "metadata", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+
+    if (fd < 0)
+        return -errno;
+    ssize_t got = read(fd, text, sizeof(text) - 1);
+    close(fd);
+    text[got > 0 ? got : 0] = '\0';
+    if (strncmp(text, "/* CTF 1.8", 10) != 0 || !read_uuid(text, &facts->uuid) ||
+        !read_number(text, "\n    freq = ", &hz) || hz == 0 ||
+        !read_number(text, "\n    offset_s = ", &seconds) ||
+        !read_number(text, "\n    offset = ", &ticks))
+        return -EPROTO;
+    facts->clock = clock_from_hz((double)hz);
+    facts->pair = (struct clock_pair){
+        .real_ns = seconds * 1000000000 + (uint64_t)((unsigned __int128)ticks * 1000000000 / hz)};
+    return 0;
 }

@@ -66,6 +66,13 @@ struct ctf_facts {
 /* The metadata file (TSDL text). 0 or -errno of the stream. */
 int ctf_write_metadata(FILE *out, const struct ctf_facts *facts);
 
+/* The same into the open directory: written beside and renamed, so that a reader never meets half of it. */
+int ctf_save_metadata(int folder, const struct ctf_facts *facts);
+
+/* What the file in the open directory says of uuid and clock (pair: tick 0). -ENOENT, or -EPROTO where it is none
+ * of ours; facts->run is not set. */
+int ctf_read_metadata(int folder, struct ctf_facts *facts);
+
 /* CRC-32C (Castagnoli polynomial 0x1EDC6F41, reflected; RFC 3720 appendix B.4), by the CPU's
  * instruction where there is one. */
 uint32_t crc32c(const void *data, size_t bytes);

@@ -2,10 +2,11 @@
 /*
  * tracer: drains every lane of the arena to the run directory while the pipeline runs. Nobody wakes
  * it: it sleeps on a timer when there was nothing to do. It ends when all stages have ended and
- * their lanes are on disk.
+ * their lanes are on disk. With --salvage it does the same for a run of which all processes were killed.
  */
 #include "stage/stage.h"
 #include "tracer/history.h"
+#include "tracer/salvage.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -25,24 +26,6 @@ struct tracer {
     struct clock_pair first;
 };
 
-/* Written beside and renamed, so that a reader never meets half of it. */
-static int write_metadata(struct tracer *tracer)
-{
-    int fd = openat(tracer->trace_folder, "metadata.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC,
-                    0644);
-    FILE *out = fd < 0 ? NULL : fdopen(fd, "w");
-
-    if (!out)
-        return -errno;
-    int err = ctf_write_metadata(out, &tracer->facts);
-    if (fclose(out) != 0 && err == 0)
-        err = -errno;
-    if (err == 0 &&
-        renameat(tracer->trace_folder, "metadata.new", tracer->trace_folder, "metadata") < 0)
-        err = -errno;
-    return err;
-}
-
 static int tracer_open(struct stage *stage)
 {
     struct tracer *tracer = stage->self;
@@ -58,7 +41,7 @@ static int tracer_open(struct stage *stage)
         .clock = stage->clock,
         .pair = tracer->first,
     };
-    int err = write_metadata(tracer);
+    int err = ctf_save_metadata(tracer->trace_folder, &tracer->facts);
     if (err < 0)
         return stage_error(stage, err, "trace/metadata: %s", strerror(-err));
     const struct history_plan plan = {
@@ -117,7 +100,7 @@ static void tracer_close(struct stage *stage)
     if (last.raw_ns - tracer->first.raw_ns > 1000000000ULL)
         tracer->facts.clock = clock_from_pairs(&tracer->first, &last);
     tracer->facts.pair = last;
-    err = write_metadata(tracer);
+    err = ctf_save_metadata(tracer->trace_folder, &tracer->facts);
     if (err < 0)
         stage_error(stage, err, "trace/metadata: %s", strerror(-err));
 }
@@ -133,5 +116,7 @@ int main(int argc, char **argv)
         .park = tracer_park,
     };
 
+    if (argc > 1 && strcmp(argv[1], "--salvage") == 0)
+        return salvage_main(argc - 1, argv + 1);
     return stage_main(argc, argv, &ops, &tracer);
 }
