@@ -71,7 +71,7 @@ has_python() {
 
 # Where PyPI cannot be reached, Debian's own packages serve as well. Sets `python`.
 install_python() {
-    local had=no arguments=() debian=(python3-numpy python3-rich python3-xxhash)
+    local had=no arguments=() debian=(python3-crc32c python3-numpy python3-rich python3-xxhash)
     for list in "${lists[@]}"; do
         arguments+=(-r "$list")
         case $list in

@@ -46,7 +46,7 @@ def main() -> int:
     path = Path(options.output or Path(options.run) / "timeline.json")
     to_stdout = options.output == "-"
     try:
-        facts = timeline.read(Run(options.run))
+        facts = timeline.read(Run(options.run, salvaged=True))
         if options.around is not None:
             selection = timeline.around(facts, options.around)
         elif options.since is not None or options.until is not None:
@@ -70,7 +70,13 @@ def main() -> int:
     events, said = len(document["traceEvents"]), document["otherData"]
     where = "stdout" if to_stdout else path
     print(f"timeline.py: {where}: {said['shows']}; {events:,} events", file=sys.stderr)
-    for line in [*selection.notes, *said["left_out"]]:
+    notes = [*selection.notes, *said["left_out"]]
+    if facts.run.is_salvaged:
+        notes.append(
+            "the run was killed and salvaged: its warm-up is among the requests, and what its "
+            "stages counted, the capture and the host are not known"
+        )
+    for line in notes:
         print(f"timeline.py: {line}", file=sys.stderr)
     return 0
 

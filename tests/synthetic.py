@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ticklab.ctf import MAGIC, PAGE_BYTES, UNIT_BYTES, WIDE
+from ticklab.ctf import MAGIC, PAGE_BYTES, UNIT_BYTES, WIDE, crc32c
 from ticklab.run import DELIVERED, EXPECTED, INGRESS, OFFERED
 
 TSC_HZ = 2_600_000_000
@@ -277,6 +277,7 @@ class Synthetic:
                 until = min([until, *changes[changes > at].tolist()])
                 size = int(end[until - 1]) - begin
                 last = until == len(records)
+                events = units[begin : begin + size].tobytes()
                 file.write(
                     page(
                         int(records["tsc"][at]),
@@ -287,9 +288,10 @@ class Synthetic:
                         discarded if last else 0,
                         int(generation[at]),
                         int(high[at]),
+                        events,
                     )
                 )
-                file.write(units[begin : begin + size].tobytes())
+                file.write(events)
                 if not last:
                     file.write(bytes(self.packet_bytes - PAGE_BYTES - size * UNIT_BYTES))
                 at = until
@@ -502,6 +504,11 @@ def units_of(records: np.ndarray) -> np.ndarray:
     return units
 
 
+def checksum(events: bytes) -> int:
+    """As the reader verifies it, or nothing where it cannot."""
+    return crc32c(events) if crc32c else 0
+
+
 def page(
     begin: int,
     end: int,
@@ -511,15 +518,16 @@ def page(
     discarded: int,
     generation: int,
     high: int,
+    events: bytes = b"",
 ) -> bytes:
-    """Header and context of a packet; content_bytes without the page. The checksum is left 0."""
+    """Header and context of a packet; content_bytes without the page."""
     words = np.zeros(PAGE_BYTES // 8, "<u8")
     words[0] = MAGIC | int.from_bytes(UUID[:4], "little") << 32
     words[1] = int.from_bytes(UUID[4:12], "little")
     words[2] = int.from_bytes(UUID[12:], "little")  # and stream_id 0
     words[3:9] = (begin, end, (PAGE_BYTES + content_bytes) * 8, packet_bytes * 8, number, discarded)
     words[9] = 1 | generation << 32
-    words[10] = high
+    words[10] = high | checksum(events) << 32
     return words.tobytes()
 
 

@@ -15,6 +15,7 @@ from synthetic import (
     TSC,
     TSC_HZ,
     Synthetic,
+    checksum,
     tsc_at,
     units_of,
 )
@@ -123,6 +124,14 @@ def test_damaged_header_is_named_by_file_and_offset(tmp_path, offset, data, said
         Trace(directory / "trace")
 
 
+def test_damaged_events_are_named_by_file_and_offset(tmp_path):
+    pytest.importorskip("crc32c")
+    directory = Synthetic().write(tmp_path / "run")
+    damage(directory / "trace" / "rx", 2 * PAGE_BYTES + 10, b"\xff")
+    with pytest.raises(TraceError, match="trace/rx: 4180: checksum 0x"):
+        Trace(directory / "trace")
+
+
 def test_torn_files_are_named(tmp_path):
     path = Synthetic().write(tmp_path / "run") / "trace" / "tx"
     whole = path.read_bytes()
@@ -138,6 +147,8 @@ def test_wide_record_cut_by_its_packet(tmp_path):
     # clock, rx_got, rx_put, clock, clock: the last one loses its second half.
     content = PAGE_BYTES + 16 * 8
     damage(path, PAGE_BYTES + 40, (content * 8).to_bytes(8, "little"))
+    events = path.read_bytes()[2 * PAGE_BYTES : 2 * PAGE_BYTES + 16 * 8]
+    damage(path, PAGE_BYTES + 84, checksum(events).to_bytes(4, "little"))
     with pytest.raises(TraceError, match=f"rx: {2 * PAGE_BYTES + 16 * 7}: .* inside a wide record"):
         Trace(path.parent)
 

@@ -7,6 +7,7 @@
 Everything a run yields besides is computed from these, and can be computed again.
 """
 
+import configparser
 import json
 from functools import cached_property
 from pathlib import Path
@@ -67,22 +68,48 @@ class Run:
     """One run directory.
 
     `manifest` and `counters` are their files' contents. Tables are None where the run has none (a
-    run with --serve has no `offered` and no `delivered`). Raises RunError, from the constructor for
-    a directory that is no run, from a property for a file that is damaged.
+    run with --serve has no `offered` and no `delivered`). With `salvaged`, a run that was
+    killed and salvaged may be read too: it has its configuration, its points and its trace. Raises
+    RunError, from the constructor for a directory that is no run, from a property for a file that
+    is damaged.
     """
 
-    def __init__(self, path: str | Path):
+    def __init__(self, path: str | Path, salvaged: bool = False):
         self.path = Path(path)
         if not self.path.is_dir():
             raise RunError(
                 f"{self.path}: not a run directory: expected a directory such as runs/NAME-TIME"
             )
+        if salvaged and self.is_salvaged:
+            self._take_salvaged()
+            return
         self.manifest = self._json("manifest.json")
         self.counters = self._json("counters.json")
         self._end = self.counter("end")
         self._mark = self.counters.get("mark")
         if self._mark is not None:
             self._check("counters.json", self._mark, _COUNTS, "mark")
+
+    @property
+    def is_salvaged(self) -> bool:
+        """Was it killed, so that what its stages counted died with them, and its trace saved?"""
+        return (self.path / "salvage.json").exists() and not (self.path / "counters.json").exists()
+
+    def _take_salvaged(self) -> None:
+        """What is known of the run all the same."""
+        report = self._json("salvage.json")
+        parser = configparser.ConfigParser(
+            interpolation=None, inline_comment_prefixes=(";",), strict=False
+        )
+        parser.read(self.path / "config.ini")
+        config = {
+            f"{section}.{key}": {"value": value}
+            for section in parser.sections()
+            for key, value in parser.items(section)
+        }
+        self.manifest = {"config": config, "points": report["points"]}
+        self.counters = {"tsc_hz": report["tsc_hz"]}
+        self._end = self._mark = None
 
     @property
     def name(self) -> str:
@@ -192,6 +219,11 @@ class Run:
         try:
             content = json.loads(path.read_bytes())
         except FileNotFoundError:
+            if self.is_salvaged:
+                raise RunError(
+                    f"{self.path}: a run that was killed: what its stages counted died with them; "
+                    f"its trace was salvaged: harness/timeline.py {self.path}"
+                ) from None
             raise RunError(
                 f"{self.path}: not a run directory, or an unfinished one: no {name}; "
                 "expected one such as runs/NAME-TIME"
