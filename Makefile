@@ -41,7 +41,7 @@ $(PROGRAMS:%=$(BUILD)/%):
 
 $(BUILD)/test_schema $(BUILD)/test_handler: $(filter-out %/main.o,$(call objects,worker))
 $(BUILD)/test_frame: $(BUILD)/obj/rx/frame.o $(BUILD)/obj/worker/schema.o
-$(BUILD)/test_tracer: $(filter-out %/main.o,$(call objects,tracer))
+$(BUILD)/test_tracer $(BUILD)/test_salvage: $(filter-out %/main.o,$(call objects,tracer))
 $(BUILD)/test_config $(BUILD)/test_placement $(BUILD)/test_check: $(filter-out %/main.o %/watch.o,$(LAUNCH))
 $(BUILD)/test_latency: $(BUILD)/obj/launch/latency.o
 $(BUILD)/test_hostile: $(filter-out %/main.o %/worker.o,$(call objects,worker)) $(BUILD)/obj/tracer/file.o \
