@@ -33,7 +33,7 @@ _tickline() {
     if [[ $word == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word")
     elif [ "$COMP_CWORD" = 1 ] && [ "${COMP_WORDS[0]##*/}" = tickline ]; then
-        mapfile -t COMPREPLY < <(compgen -W 'check config run status clean points' -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W 'check config run status salvage clean points' -- "$word")
     else
         mapfile -t COMPREPLY < <(
             compgen -f -X '!*.ini' -- "$word"

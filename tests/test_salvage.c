@@ -213,7 +213,7 @@ static void test_holes_anywhere(void)
         put(&made, "hole", &holed, holed.size);
         check_repaired(&made, "hole", &done);
         for (int i = 0; i < PACKETS; i++) {
-            size_t at = (size_t)(4096 + i * SUBBUFFER);
+            size_t at = 4096 + (size_t)i * SUBBUFFER;
             size_t end = at + 4096 + 16 * records_of(i);
             bool same = memcmp(whole.data + at, holed.data + at, end - at) == 0;
             kept += same;

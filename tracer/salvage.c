@@ -184,7 +184,9 @@ static int settle_metadata(struct salvage *salvage, bool known)
         return -ENODATA;
     if (far || (!known && pairs))
         salvage->facts.pair = *last;
-    return known && !far ? 0 : ctf_save_metadata(salvage->trace_folder, &salvage->facts);
+    int err = known && !far ? 0 : ctf_save_metadata(salvage->trace_folder, &salvage->facts);
+    /* What is told is what readers will make of it. */
+    return err < 0 ? err : ctf_read_metadata(salvage->trace_folder, &salvage->facts);
 }
 
 /* ---- the whole ---- */

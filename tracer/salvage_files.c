@@ -206,6 +206,11 @@ static int repair_ingress(struct salvage *salvage)
     return 0;
 }
 
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const struct salvage_lane *)a)->name, ((const struct salvage_lane *)b)->name);
+}
+
 int salvage_files(struct salvage *salvage)
 {
     unlinkat(salvage->trace_folder, "metadata.new", 0);
@@ -214,5 +219,6 @@ int salvage_files(struct salvage *salvage)
         err = repair_snapshots(salvage);
     if (err == 0 && salvage->wire_folder >= 0)
         err = repair_ingress(salvage);
+    qsort(salvage->lane, salvage->lanes, sizeof(salvage->lane[0]), by_name);
     return err;
 }

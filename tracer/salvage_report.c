@@ -137,8 +137,12 @@ static json_t *report_json(const struct salvage *salvage, const json_t *before)
 {
     struct total total = total_of(salvage);
     json_t *lanes = json_object();
-    json_t *lost = json_array();
+    json_t *lost = json_incref(json_object_get(before, "lost"));
 
+    if (!json_is_array(lost)) {
+        json_decref(lost);
+        lost = json_array();
+    }
     for (uint32_t i = 0; i < salvage->lanes; i++)
         json_object_set_new(lanes, salvage->lane[i].name,
                             lane_json(salvage, &salvage->lane[i], before));

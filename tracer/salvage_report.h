@@ -12,7 +12,7 @@
  *     "lanes": { name: { "records", "packets", "discarded", "lost_packets", "torn", "last_tsc", "last_ns" } },
  *     "points": as `tickline points --json` }
  *
- * A torn record that an earlier salvage found stays counted. 0 or -errno.
+ * What an earlier salvage found torn or lost stays in it. 0 or -errno.
  */
 int salvage_report(const struct salvage *salvage);
 
