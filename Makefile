@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# build/ holds everything; `make BUILD=build-asan SANITIZE=address,undefined` builds beside it.
+# build/ holds everything; `make BUILD=build-asan SANITIZE=address,undefined` builds beside it, and
+# CRASH=1 one with crash points.
 
 VERSION  := 0.1
 ifeq ($(origin CC),default)
@@ -7,12 +8,14 @@ CC       := gcc
 endif
 BUILD    ?= build
 SANITIZE ?=
+CRASH    ?=
 
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wvla -Werror
 SANITIZERS := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all)
 # gcc warns that it does not follow fences; what they order is tested by content.
 SANITIZERS += $(if $(filter thread,$(SANITIZE)),-Wno-tsan)
-CFLAGS   := -std=gnu11 -O2 -g -fno-omit-frame-pointer $(WARNINGS) $(SANITIZERS)
+CFLAGS   := -std=gnu11 -O2 -g -fno-omit-frame-pointer $(WARNINGS) $(SANITIZERS) \
+	    $(if $(CRASH),-DTICKLINE_CRASH_POINTS)
 CPPFLAGS := -D_GNU_SOURCE -I. -DTICKLINE_VERSION='"$(VERSION)"'
 LDFLAGS  := -Wl,--build-id $(SANITIZERS)
 
@@ -119,6 +122,9 @@ asan:
 	$(MAKE) BUILD=build-asan SANITIZE=address,undefined all tests
 tsan:
 	$(MAKE) BUILD=build-tsan SANITIZE=thread tests
+# All programs with crash points (shm/crash.h).
+crash:
+	$(MAKE) BUILD=build-crash CRASH=1 all
 
 # Fuzzers (tests/fuzz/): a target a file, built by clang into build-fuzz/, run one after the other.
 #   make fuzz [FUZZ_SECONDS=60] [TARGET=name]
@@ -176,8 +182,8 @@ lint:
 	tests/lint.sh
 
 clean:
-	rm -rf build build-asan build-tsan build-fuzz
+	rm -rf build build-asan build-tsan build-fuzz build-crash
 
-.PHONY: all tests benches bench bench-peers fuzzers fuzz install uninstall asan tsan lint clean FORCE
+.PHONY: all tests benches bench bench-peers fuzzers fuzz install uninstall asan tsan crash lint clean FORCE
 .SECONDARY:
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "shm/cell.h"
 
+#include "shm/crash.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <string.h>
@@ -81,7 +83,9 @@ int cell_move(struct cell *cell, enum cell_state to, enum cell_mover mover)
         region_corrupt("stage state", CELL_STATE_COUNT - 1, from);
     if (!(allowed[mover][to] & FROM(from)))
         return -EPERM;
+    crash_point("cell:before_move");
     store_release(&cell->state, (uint32_t)to);
+    crash_point("cell:after_move");
     return 0;
 }
 
@@ -107,8 +111,11 @@ void cell_publish(struct cell *cell, const struct cell_lazy *figures)
 
     store_relaxed(&cell->lazy_sequence, sequence);
     atomic_thread_fence(memory_order_release);
+    crash_point("cell:copy_begun");
     memcpy(&cell->lazy, figures, sizeof(cell->lazy));
+    crash_point("cell:copied");
     store_release(&cell->lazy_sequence, sequence + 1);
+    crash_point("cell:published");
 }
 
 int cell_read(const struct cell *cell, struct cell_lazy *figures)

@@ -236,12 +236,16 @@ static void seal(const struct lane *lane, uint64_t number, const struct lane_con
 {
     struct lane_packet *packet = lane_packet(lane, number);
 
+    crash_point("lane:seal_begun");
     packet->end = content->end;
     packet->content_bytes = content->bytes;
     packet->records = content->records;
+    crash_point("lane:seal_packet");
     store_relaxed(&lane->control->records,
                   load_relaxed(&lane->control->records) + content->records);
+    crash_point("lane:seal_counted");
     store_release(&lane->control->sealed, number + 1);
+    crash_point("lane:sealed");
 }
 
 void lane_seal_abandoned(const struct lane *lane, uint64_t now)
@@ -250,6 +254,7 @@ void lane_seal_abandoned(const struct lane *lane, uint64_t now)
 
     if (load_relaxed(&lane->control->opened) == sealed + 1) {
         struct lane_content content = lane_scan(lane, sealed, now);
+        crash_point("lane:abandoned_found");
         seal(lane, sealed, &content);
     }
 }
@@ -324,6 +329,7 @@ void trace_open(struct trace *trace, const struct lane *lane, uint32_t sample, u
         .records = load_relaxed(&lane->control->records),
         .seal_seen = load_relaxed(&lane->control->seal_asked),
     };
+    crash_point("lane:attached");
 }
 
 static void seal_open(struct trace *trace)
@@ -358,6 +364,7 @@ static bool open_next(struct trace *trace, uint32_t request_high)
         .cpu = trace->cpu,
         .request_high = request_high,
     };
+    crash_point("lane:open_packet");
     trace->request_high = request_high;
     trace->wides = 0;
     trace->next = lane_payload(&trace->lane, number);
@@ -366,7 +373,9 @@ static bool open_next(struct trace *trace, uint32_t request_high)
         trace->sample_factor || !trace->sample_limit ? NULL : trace->end - LANE_RECORD_BYTES + 1;
     /* An ingress record of an older lap must not look like the first of this one. */
     memset(trace->next, 0, trace->lane.entry->record_bytes);
+    crash_point("lane:open_cleared");
     store_release(&control->opened, number + 1);
+    crash_point("lane:opened");
     return true;
 }
 
@@ -378,6 +387,7 @@ bool trace_switch(struct trace *trace, uint32_t bytes, uint32_t request_high)
         if (trace->next == lane_payload(&trace->lane, number)) {
             lane_packet(&trace->lane, number)->request_high = request_high;
             trace->request_high = request_high;
+            crash_point("lane:high_bits");
             return true;
         }
     }
@@ -386,6 +396,7 @@ bool trace_switch(struct trace *trace, uint32_t bytes, uint32_t request_high)
         return true;
     trace->discarded++;
     store_relaxed(&trace->lane.control->discarded, trace->discarded);
+    crash_point("lane:discarded");
     return false;
 }
 
@@ -396,11 +407,14 @@ void trace_tend(struct trace *trace)
     if (likely(asked == trace->seal_seen))
         return;
     trace->seal_seen = asked;
+    crash_point("lane:seal_asked");
     seal_open(trace);
 }
 
 void trace_close(struct trace *trace)
 {
     seal_open(trace);
+    crash_point("lane:close_sealed");
     store_release(&trace->lane.control->closed, 1);
+    crash_point("lane:closed");
 }

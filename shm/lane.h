@@ -28,6 +28,7 @@
 #ifndef TICKLINE_SHM_LANE_H
 #define TICKLINE_SHM_LANE_H
 
+#include "shm/crash.h"
 #include "shm/points.h"
 #include "shm/region.h"
 
@@ -81,6 +82,7 @@ struct lane_control {
     _Atomic uint64_t discarded;
     _Atomic uint64_t records; /* in sealed sub-buffers */
     _Atomic uint64_t closed;  /* the owner will write no more */
+    _Atomic uint64_t shadow;  /* records that stand; counted only in builds with crash points */
     /* tracer */
     /* sub-buffers written out; release, pairs with the owner's acquire */
     _Alignas(LINE_PAIR_BYTES) _Atomic uint64_t drained;
@@ -265,13 +267,27 @@ static inline void trace_fill(struct lane_record *record, enum point point, uint
     record->request = (uint32_t)request;
 }
 
+/* A record stands. Counted where crash points are, so that a test knows what must be found after a
+ * kill: as much as the count says, or one more. */
+static inline void trace_shadow(struct trace *trace)
+{
+    (void)trace;
+#ifdef TICKLINE_CRASH_POINTS
+    _Atomic uint64_t *shadow = &trace->lane.control->shadow;
+    store_relaxed(shadow, load_relaxed(shadow) + 1);
+#endif
+}
+
 /* The tsc was read by the caller, perhaps before an older stamp. */
 static inline void trace_fill_at(struct trace *trace, struct lane_record *record, uint64_t tsc,
                                  enum point point, uint16_t argument, uint64_t request)
 {
     trace_fill(record, point, argument, request);
     trace->last = tsc > trace->last ? tsc : trace->last;
+    crash_point("lane:record_words");
     store_release(&record->tsc, trace->last);
+    crash_point("lane:record_done");
+    trace_shadow(trace);
 }
 
 static inline void trace_record(struct trace *trace, uint64_t tsc, enum point point,
@@ -303,8 +319,11 @@ static inline void trace_stamp(struct trace *trace, enum point point, uint16_t a
     if (!record)
         return;
     trace_fill(record, point, argument, request);
+    crash_point("lane:record_words");
     trace->last = tsc_read();
     store_release(&record->tsc, trace->last);
+    crash_point("lane:record_done");
+    trace_shadow(trace);
 }
 
 static inline void trace_wide(struct trace *trace, uint64_t tsc, enum point point,
@@ -315,6 +334,7 @@ static inline void trace_wide(struct trace *trace, uint64_t tsc, enum point poin
     uint64_t *words = (uint64_t *)(void *)trace->next;
     words[2] = value;
     words[3] = extra;
+    crash_point("lane:wide_words");
     trace_record(trace, tsc, point, argument, request);
     trace->next += LANE_WIDE_BYTES - LANE_RECORD_BYTES;
     trace->wides++;
@@ -354,7 +374,10 @@ static inline void trace_append(struct trace *trace, const void *record, uint32_
     __builtin_memcpy(&first, record, sizeof(first));
     __builtin_memcpy(trace->next + sizeof(first), (const uint8_t *)record + sizeof(first),
                      bytes - sizeof(first));
+    crash_point("lane:append_words");
     store_release((_Atomic uint64_t *)(void *)trace->next, first);
+    crash_point("lane:append_done");
+    trace_shadow(trace);
     trace->next += bytes;
 }
 

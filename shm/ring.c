@@ -162,6 +162,7 @@ static int producer_at(struct ring_producer *producer, const struct region *regi
     producer->head = find_head(producer->slots, producer->mask, producer->slot_bytes, tail);
     producer->next = producer->head;
     producer->limit = tail + producer->mask + 1;
+    crash_point("ring:producer_attached");
     return 0;
 }
 
@@ -192,6 +193,7 @@ int ring_consumer_attach(struct ring_consumer *consumer, const struct region *re
     };
     consumer->next = load_acquire(&consumer->control->tail);
     consumer->ahead = consumer->next;
+    crash_point("ring:consumer_attached");
     return tail_check(consumer->slots, consumer->mask, consumer->slot_bytes, consumer->start,
                       consumer->next, mismatch);
 }
@@ -216,6 +218,7 @@ uint8_t ring_resume(struct ring_consumer *in, const struct ring_producer *out)
     if (next - in->next > (uint64_t)in->mask + 1)
         region_corrupt("ring slot source", in->next + in->mask, last->source);
     in->next = next;
+    crash_point("ring:resumed");
     return whole ? 0 : (uint8_t)(last->part + 1);
 }
 
@@ -224,6 +227,7 @@ uint64_t ring_refresh(struct ring_producer *producer)
     uint64_t depth = (uint64_t)producer->mask + 1;
     uint64_t tail = load_acquire(&producer->control->tail);
 
+    crash_point("ring:tail_read");
     if (unlikely(producer->head - tail > depth))
         region_corrupt("ring tail", producer->head, tail);
     producer->limit = tail + depth;
@@ -233,6 +237,7 @@ uint64_t ring_refresh(struct ring_producer *producer)
 void ring_ring_bell(struct ring_producer *producer)
 {
     store_release(&producer->control->bell, load_relaxed(&producer->control->bell) + 1);
+    crash_point("ring:bell_stored");
     (void)syscall(SYS_futex, &producer->control->bell, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
@@ -244,6 +249,7 @@ bool ring_park(struct ring_consumer *consumer, bool near, uint64_t ns)
     bool slept = false;
 
     atomic_store(&control->parked, (uint32_t)(near ? RING_PARKED_NEAR : RING_PARKED_FAR));
+    crash_point("ring:parked");
     if (!ring_peek(consumer)) {
         (void)syscall(SYS_futex, &control->bell, FUTEX_WAIT, bell, &limit, NULL, 0);
         slept = true;

@@ -35,6 +35,7 @@
 #ifndef TICKLINE_SHM_RING_H
 #define TICKLINE_SHM_RING_H
 
+#include "shm/crash.h"
 #include "shm/region.h"
 
 enum {
@@ -168,19 +169,26 @@ static inline struct ring_slot *ring_claim(struct ring_producer *producer)
     if (likely(position_diff(producer->limit, producer->next) > RING_AHEAD))
         prefetch_write(ring_slot_at(producer->slots, producer->mask, producer->slot_bytes,
                                     producer->next + RING_AHEAD));
+    crash_point("ring:claimed");
     return ring_slot_at(producer->slots, producer->mask, producer->slot_bytes, producer->next++);
 }
 
 /* Publishes all claimed slots, oldest first (release; pairs with ring_peek's acquire). */
 static inline void ring_publish(struct ring_producer *producer)
 {
-    for (uint64_t p = producer->head; p != producer->next; p++)
+    crash_point("ring:before_publish");
+    for (uint64_t p = producer->head; p != producer->next; p++) {
         store_release(
             &ring_slot_at(producer->slots, producer->mask, producer->slot_bytes, p)->sequence,
             p + 1);
-    if ((producer->head ^ producer->next) >= RING_AHEAD)
+        crash_point("ring:word_published");
+    }
+    if ((producer->head ^ producer->next) >= RING_AHEAD) {
         store_relaxed(&producer->control->seen, producer->next);
+        crash_point("ring:hint_stored");
+    }
     producer->head = producer->next;
+    crash_point("ring:after_publish");
 }
 
 /* Gives back the claimed slots unpublished. */
@@ -208,6 +216,7 @@ static inline struct ring_slot *ring_peek(struct ring_consumer *consumer)
         return NULL;
     if (unlikely(slot->length > ring_capacity(consumer->slot_bytes)))
         region_corrupt("ring slot length", ring_capacity(consumer->slot_bytes), slot->length);
+    crash_point("ring:peeked");
     return slot;
 }
 
@@ -224,7 +233,9 @@ static inline void ring_next(struct ring_consumer *consumer)
 /* Gives all before `position` back to the producer (release; pairs with ring_refresh's acquire). */
 static inline void ring_commit_to(struct ring_consumer *consumer, uint64_t position)
 {
+    crash_point("ring:before_commit");
     store_release(&consumer->control->tail, position);
+    crash_point("ring:after_commit");
 }
 
 /* The same for everything read. */

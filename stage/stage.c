@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "stage/stage.h"
 
+#include "shm/crash.h"
 #include "stage/control.h"
 #include "stage/cpu.h"
 #include "stage/log.h"
@@ -306,6 +307,7 @@ static int start(struct stage *stage)
     stage->generation = load_acquire(&stage->cell->generation);
     /* A successor goes on counting; open() may know better, where figures must be exact. */
     (void)cell_read(stage->cell, &stage->figures);
+    crash_process(stage->name, stage->generation);
     store_relaxed(&stage->cell->pid, (int32_t)getpid());
     store_relaxed(&stage->cell->cpu, (int32_t)stage->cpu);
     err = cell_move(stage->cell, CELL_OPENING, CELL_BY_STAGE);

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tracer/ctf.h"
 
+#include "shm/crash.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
@@ -115,9 +118,10 @@ int ctf_save_metadata(int folder, const struct ctf_facts *facts)
     int err = ctf_write_metadata(out, facts);
     if (fclose(out) != 0 && err == 0)
         err = -errno;
-    if (err == 0 && renameat(folder, "metadata.new", folder, "metadata") < 0)
-        err = -errno;
-    return err;
+    if (err < 0)
+        return err;
+    crash_point("file:metadata_written");
+    return renameat(folder, "metadata.new", folder, "metadata") < 0 ? -errno : 0;
 }
 
 static bool read_uuid(const char *text, struct ctf_uuid *uuid)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tracer/file.h"
 
+#include "shm/crash.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -73,7 +75,9 @@ static int write_empty(struct trace_file *file, uint64_t offset, uint64_t tsc, u
     file->header->discarded = discarded;
     file->header->checksum = crc32c(NULL, 0);
     struct iovec iov = {file->header, CTF_HEADER_BYTES};
-    return write_direct(file, &iov, 1, offset);
+    int err = write_direct(file, &iov, 1, offset);
+    crash_point("file:empty_written");
+    return err;
 }
 
 static uint64_t place(const struct trace_file *file, uint64_t number)
@@ -124,7 +128,10 @@ static int create(struct trace_file *file, int folder, const char *name)
         file->direct = false;
         file->fd = openat(folder, name, flags, 0644);
     }
-    return file->fd < 0 ? -errno : 0;
+    if (file->fd < 0)
+        return -errno;
+    crash_point("file:created");
+    return 0;
 }
 
 int file_open(struct trace_file *file, int folder, const char *name, const struct lane *lane,
@@ -240,11 +247,14 @@ int file_drain(struct trace_file *file)
                        packet.content_bytes / file->lane.entry->record_bytes *
                            file->lane.entry->record_bytes,
                        packet.content_bytes);
+    crash_point("file:before_write");
     int err = is_trace(file) ? drain_trace(file, &packet) : drain_plain(file, &packet);
     if (err < 0)
         return err;
+    crash_point("file:after_write");
     file->written++;
     store_release(&control->drained, file->written);
+    crash_point("file:drained");
     return 1;
 }
 
@@ -258,6 +268,7 @@ static int cut_last_packet(struct trace_file *file)
     if (pwrite(file->fd, &bits, sizeof(bits),
                (off_t)(at + offsetof(struct ctf_header, packet_bits))) != sizeof(bits))
         return -errno;
+    crash_point("file:last_cut");
     return 0;
 }
 
@@ -272,6 +283,7 @@ static int finish_trace(struct trace_file *file, bool last)
             file->bytes += CTF_HEADER_BYTES;
             file->discarded = discarded;
         }
+        crash_point("file:discards_written");
     }
     return err;
 }
@@ -298,6 +310,7 @@ int plain_append(int from, uint64_t bytes, int to, struct plain_tail *tail)
         if (err < 0)
             return err;
         tail->at += kept * sizeof(block[0]);
+        crash_point("file:gap_closed");
     }
     return 0;
 }
@@ -322,9 +335,11 @@ int file_finish(struct trace_file *file, bool last)
     if (flags < 0 || fcntl(file->fd, F_SETFL, flags & ~O_DIRECT) < 0)
         return -errno;
     file->direct = false;
+    crash_point("file:finish_begun");
     int err = is_trace(file) ? finish_trace(file, last) : finish_plain(file);
     if (err == 0 && ftruncate(file->fd, (off_t)file->bytes) < 0)
         err = -errno;
+    crash_point("file:truncated");
     close(file->fd);
     free(file->header);
     return err;

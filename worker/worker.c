@@ -7,6 +7,7 @@
  */
 #include "worker/worker.h"
 
+#include "shm/crash.h"
 #include "worker/handler.h"
 #include "worker/schema.h"
 
@@ -105,6 +106,7 @@ static void process(struct stage *stage, struct worker *worker, const struct rin
 static void take_request(struct stage *stage, struct worker *worker, const struct ring_slot *in,
                          struct ring_slot *out)
 {
+    crash_point("worker:got");
     trace_stamp(&stage->trace, POINT_worker_got, (uint16_t)stage->worker, in->request);
     out->source = worker->in.next;
     out->request = in->request;
@@ -117,7 +119,9 @@ static void take_request(struct stage *stage, struct worker *worker, const struc
         process(stage, worker, in, out);
     else
         pass_on(in, out);
+    crash_point("worker:made");
     ring_publish(&worker->out);
+    crash_point("worker:put");
     trace_stamp(&stage->trace, POINT_worker_put, 0, in->request);
     if (worker->bells && ring_wake(&worker->out, worker->was_idle))
         stage->figures.wakes++;
@@ -141,10 +145,12 @@ static int worker_poll(struct stage *stage)
         worker->was_idle = false;
         moved++;
     }
-    if (moved)
+    if (moved) {
+        crash_point("worker:burst_done");
         ring_commit(&worker->in);
-    else
+    } else {
         worker->was_idle = true;
+    }
     return (int)moved;
 }
 

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Crash points: named moments at which a process may be killed in a test.
+ *
+ * A point stands behind each store that another process or a successor can see, and before those
+ * that decide something. In a normal build it is nothing at all. With -DTICKLINE_CRASH_POINTS
+ * (`make crash`) it calls crash_hook, which a test may set; by default it obeys the environment:
+ *
+ *   TICKLINE_CRASH=ring:after_publish:17            SIGKILL at the 17th pass, in whatever process
+ *   TICKLINE_CRASH=worker0/ring:after_publish:17    only in the stage of this name
+ *
+ * A stage dies of it in its first generation alone, so that a successor can be watched.
+ *
+ * The list below is the only one: tests go through it and fail where a point was never passed, and
+ * `make lint` where the list and the sources differ.
+ */
+#ifndef TICKLINE_SHM_CRASH_H
+#define TICKLINE_SHM_CRASH_H
+
+/* X(label, what has just happened) */
+#define CRASH_POINTS(X)                                                                            \
+    X("ring:producer_attached", "a producer has found its head in the slots")                      \
+    X("ring:consumer_attached", "a consumer has found its tail")                                   \
+    X("ring:resumed", "a stage has found its place from its output")                               \
+    X("ring:credit_out", "the producer's credit has run out, it is about to read the tail")        \
+    X("ring:claimed", "a slot is claimed, nothing is written into it")                             \
+    X("ring:before_publish", "all claimed slots are filled, none is published")                    \
+    X("ring:word_published", "one more of the claimed slots is published")                         \
+    X("ring:hint_stored", "the hint `seen` is stored")                                             \
+    X("ring:after_publish", "all claimed slots are published")                                     \
+    X("ring:peeked", "a message was found")                                                        \
+    X("ring:before_commit", "what was read is about to be given back")                             \
+    X("ring:after_commit", "the tail has moved")                                                   \
+    X("ring:parked", "the consumer has said that it sleeps, and does not yet")                     \
+    X("ring:bell_stored", "the bell has moved, nobody is woken yet")                               \
+    X("cell:before_move", "the state is about to change")                                          \
+    X("cell:after_move", "the state has changed")                                                  \
+    X("cell:copy_begun", "the sequence is odd, the figures are the old ones")                      \
+    X("cell:copied", "the figures are the new ones, the sequence is odd")                          \
+    X("cell:published", "the sequence is even again")                                              \
+    X("lane:abandoned_found", "a predecessor's open sub-buffer is scanned, not sealed")            \
+    X("lane:attached", "the owner has sealed what was open and knows its counts")                  \
+    X("lane:seal_begun", "a sub-buffer is about to be sealed")                                     \
+    X("lane:seal_packet", "its header says how much it holds")                                     \
+    X("lane:seal_counted", "its records are counted in the lane")                                  \
+    X("lane:sealed", "it is the tracer's")                                                         \
+    X("lane:open_packet", "the next sub-buffer has a header, it is not open")                      \
+    X("lane:open_cleared", "its first record is cleared")                                          \
+    X("lane:opened", "it is open")                                                                 \
+    X("lane:high_bits", "an empty open sub-buffer has other high bits of the request")             \
+    X("lane:discarded", "a record had no room, and is counted")                                    \
+    X("lane:wide_words", "value and extra of a wide record are written, nothing else of it")       \
+    X("lane:record_words", "a record is written but for its tsc")                                  \
+    X("lane:record_done", "its tsc is stored, it stands")                                          \
+    X("lane:append_words", "a plain record is written but for its first word")                     \
+    X("lane:append_done", "its first word is stored, it stands")                                   \
+    X("lane:seal_asked", "the owner has seen that the tracer wants a seal")                        \
+    X("lane:close_sealed", "the last sub-buffer is sealed, the lane is not closed")                \
+    X("lane:closed", "the lane is closed")                                                         \
+    X("file:created", "a trace file exists")                                                       \
+    X("file:empty_written", "a packet without events is written")                                  \
+    X("file:before_write", "a sub-buffer is about to be written")                                  \
+    X("file:after_write", "it is written, nobody knows")                                           \
+    X("file:drained", "it is the owner's again")                                                   \
+    X("file:finish_begun", "the file is about to be made whole")                                   \
+    X("file:last_cut", "its last packet has its short size")                                       \
+    X("file:discards_written", "discards after the last record are said")                          \
+    X("file:gap_closed", "a block of a plain file stands at its new place")                        \
+    X("file:truncated", "the file is cut to what is written")                                      \
+    X("file:metadata_written", "the metadata is written, under another name")                      \
+    X("file:metadata_renamed", "the metadata is in place")                                         \
+    X("worker:got", "an output slot is claimed for a request")                                     \
+    X("worker:made", "the output is written, not published")                                       \
+    X("worker:put", "the output is published, the input still counts as unread")                   \
+    X("worker:burst_done", "outputs of a burst are published, its inputs not committed")
+
+#ifdef TICKLINE_CRASH_POINTS
+
+/* Called at every point; a test that sets it before threads or children begin may do as it likes. */
+extern void (*crash_hook)(const char *label);
+
+/* Says who this process is, for the environment's choice. */
+void crash_process(const char *name, unsigned int generation);
+
+#define crash_point(label) crash_hook(label)
+
+#else
+
+#define crash_point(label)              ((void)0)
+#define crash_process(name, generation) ((void)0)
+
+#endif
+#endif
