@@ -219,15 +219,16 @@ uint8_t ring_resume(struct ring_consumer *in, const struct ring_producer *out)
         region_corrupt("ring slot source", in->next + in->mask, last->source);
     in->next = next;
     crash_point("ring:resumed");
+    ring_commit(in);
     return whole ? 0 : (uint8_t)(last->part + 1);
 }
 
 uint64_t ring_refresh(struct ring_producer *producer)
 {
     uint64_t depth = (uint64_t)producer->mask + 1;
-    uint64_t tail = load_acquire(&producer->control->tail);
 
-    crash_point("ring:tail_read");
+    crash_point("ring:credit_out");
+    uint64_t tail = load_acquire(&producer->control->tail);
     if (unlikely(producer->head - tail > depth))
         region_corrupt("ring tail", producer->head, tail);
     producer->limit = tail + depth;

@@ -140,7 +140,7 @@ const struct ring_slot *ring_last_published(const struct ring_producer *producer
 
 /*
  * Where a stage that reads `in` and writes `out` goes on: skips inputs whose outputs are all
- * published. Returns the part of the input at the new position that comes next (0 unless killed
+ * published, and gives them back (with a full ring nothing might come that would). Returns the part of the input at the new position that comes next (0 unless killed
  * between parts).
  */
 uint8_t ring_resume(struct ring_consumer *in, const struct ring_producer *out);

@@ -338,6 +338,7 @@ static void test_resume(void)
         }
         CU_ASSERT_EQUAL(ring_resume(&in.consumer, &out.producer), cases[i].next_part);
         CU_ASSERT_EQUAL(in.consumer.next, cases[i].next);
+        CU_ASSERT_EQUAL(load_relaxed(&in.consumer.control->tail), cases[i].next);
         region_close(&in.region);
         region_close(&out.region);
     }
