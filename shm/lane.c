@@ -241,8 +241,8 @@ static void seal(const struct lane *lane, uint64_t number, const struct lane_con
     packet->content_bytes = content->bytes;
     packet->records = content->records;
     crash_point("lane:seal_packet");
-    store_relaxed(&lane->control->records,
-                  load_relaxed(&lane->control->records) + content->records);
+    /* A sum, not an addition: a successor may seal it a second time. */
+    store_relaxed(&lane->control->records, packet->before + content->records);
     crash_point("lane:seal_counted");
     store_release(&lane->control->sealed, number + 1);
     crash_point("lane:sealed");
@@ -326,7 +326,6 @@ void trace_open(struct trace *trace, const struct lane *lane, uint32_t sample, u
         .sample_factor = sample > 1 ? UINT64_MAX / sample + 1 : 0,
         .sample_limit = sample > 1 ? UINT64_MAX / sample + 1 : sample,
         .discarded = load_relaxed(&lane->control->discarded),
-        .records = load_relaxed(&lane->control->records),
         .seal_seen = load_relaxed(&lane->control->seal_asked),
     };
     crash_point("lane:attached");
@@ -360,6 +359,7 @@ static bool open_next(struct trace *trace, uint32_t request_high)
     *packet = (struct lane_packet){
         .begin = trace->last,
         .discarded = trace->discarded,
+        .before = load_relaxed(&control->records),
         .generation = trace->generation,
         .cpu = trace->cpu,
         .request_high = request_high,

@@ -69,6 +69,7 @@ struct lane_packet {
     uint64_t content_bytes;
     uint64_t records;
     uint64_t discarded; /* of the lane, up to its opening */
+    uint64_t before;    /* records of the lane in earlier sub-buffers; set at its opening */
     uint32_t generation;
     uint32_t cpu;
     uint32_t request_high;
@@ -185,7 +186,6 @@ struct trace {
     uint32_t request_high;
     uint32_t wides;
     uint64_t discarded;
-    uint64_t records;
     uint64_t seal_seen;
     uint32_t generation;
     uint32_t cpu;
