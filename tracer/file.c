@@ -214,7 +214,8 @@ static int drain_plain(struct trace_file *file, const struct lane_packet *packet
         file->ragged = true;
     }
     struct iovec iov = {payload, whole};
-    int err = write_direct(file, &iov, 1, place(file, file->written));
+    /* Its owner may have been killed before it wrote anything. */
+    int err = whole ? write_direct(file, &iov, 1, place(file, file->written)) : 0;
     if (err == 0) {
         file->bytes = place(file, file->written) + content;
         file->end = tsc_read(); /* its records carry no ticks */
