@@ -50,7 +50,15 @@ $(BUILD)/test_latency: $(BUILD)/obj/launch/latency.o
 $(BUILD)/test_hostile: $(filter-out %/main.o %/worker.o,$(call objects,worker)) $(BUILD)/obj/tracer/file.o \
 	$(BUILD)/obj/tracer/ctf.o $(BUILD)/obj/tracer/crc32c.o $(BUILD)/obj/launch/latency.o $(BUILD)/obj/launch/runfile.o
 $(BUILD)/test_watch_page: $(BUILD)/obj/launch/watch_page.o $(BUILD)/obj/launch/view.o
-$(TESTS:%=$(BUILD)/%): $(BUILD)/%: $(BUILD)/obj/tests/%.o $(STAGE) $(SHM)
+# These two kill: everything in them is compiled with crash points, whatever the build.
+CRASHING := test_crash test_model
+crashing  = $(patsubst %.c,$(BUILD)/crash/%.o,$(foreach folder,$(1),$(wildcard $(folder)/*.c)))
+$(BUILD)/test_crash: $(filter-out %/main.o,$(call crashing,tests/crash tracer worker stage))
+$(BUILD)/test_model: $(call crashing,tests/model)
+$(CRASHING:%=$(BUILD)/%): $(BUILD)/%: $(BUILD)/crash/tests/%.o $(call crashing,shm)
+	$(CC) $(LDFLAGS) -o $@ $^ $(STAGE_LIBS) -lcunit
+
+$(patsubst %,$(BUILD)/%,$(filter-out $(CRASHING),$(TESTS))): $(BUILD)/%: $(BUILD)/obj/tests/%.o $(STAGE) $(SHM)
 	$(CC) $(LDFLAGS) -o $@ $^ $(STAGE_LIBS) -lcunit
 
 tests: $(TESTS:%=$(BUILD)/%)
@@ -111,6 +119,10 @@ bench-peers:
 $(BUILD)/obj/%.o: %.c $(BUILD)/flags.json
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/crash/%.o: %.c $(BUILD)/flags.json
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -DTICKLINE_CRASH_POINTS -MMD -MP -c -o $@ $<
 
 # Rewritten only where the flags differ, so that a change of them rebuilds everything.
 FLAGS_JSON := {"cc": "$(shell $(CC) --version | head -n 1)", "cflags": "$(CFLAGS)", "version": "$(VERSION)"}

@@ -74,10 +74,11 @@
     X("worker:put", "the output is published, the input still counts as unread")                   \
     X("worker:burst_done", "outputs of a burst are published, its inputs not committed")
 
-#ifdef TICKLINE_CRASH_POINTS
-
-/* Called at every point; a test that sets it before threads or children begin may do as it likes. */
+/* Called at every point; a test that sets it before threads or children begin may do as it likes.
+ * It is there only where crash points are. */
 extern void (*crash_hook)(const char *label);
+
+#ifdef TICKLINE_CRASH_POINTS
 
 /* Says who this process is, for the environment's choice. */
 void crash_process(const char *name, unsigned int generation);

@@ -38,6 +38,18 @@ includes() {
     return "$bad"
 }
 
+# Crash points stand in one list, and each of them somewhere in the code.
+crash_points() {
+    local listed passed
+    listed=$(sed -n 's/^ *X("\([^"]*\)".*/\1/p' shm/crash.h | sort -u)
+    passed=$(grep -rhoP 'crash_point\("\K[^"]+' --include='*.[ch]' shm stage rx worker tx tracer |
+        sort -u)
+    diff <(echo "$listed") <(echo "$passed") |
+        sed -n 's/^< \(.*\)/shm\/crash.h: no code passes \1/p;
+            s/^> \(.*\)/shm\/crash.h: \1 is passed and not listed/p'
+    [[ $listed == "$passed" ]]
+}
+
 format() {
     clang-format --dry-run -Werror "${sources[@]}"
 }
@@ -71,6 +83,7 @@ run() {
 }
 
 run 'who includes whom' includes
+run 'crash points' crash_points
 run clang-format format
 run clang-tidy tidy
 run cppcheck cpp_check
