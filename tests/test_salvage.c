@@ -209,7 +209,7 @@ static void test_holes_anywhere(void)
         length = from + length > whole.size ? whole.size - from : length;
         holed = whole;
         for (size_t i = 0; i < length; i++)
-            holed.data[from + i] = try % 2 ? 0 : (uint8_t)(random >> (i % 7) ^ i);
+            holed.data[from + i] = (uint8_t)(try % 2 ? 0 : random >> (i % 7) ^ i);
         put(&made, "hole", &holed, holed.size);
         check_repaired(&made, "hole", &done);
         for (int i = 0; i < PACKETS; i++) {

@@ -127,7 +127,7 @@ def arena_lanes(arena: bytes) -> Iterator[tuple[str, int, int, int]]:
 def committed(units: np.ndarray, begin: int) -> list[tuple[int, int, int]]:
     """Stamps of an unsealed sub-buffer: as long as the time rises and the words can be a record."""
     found, at, last = [], 0, begin
-    now = 1 << 63
+    now = 1 << 58  # years of ticks; a REALTIME of an older lap, which is no stamp, is beyond
     while at < len(units):
         tsc, point, _, request = units[at].tolist()
         wide = bool(point & WIDE)
