@@ -11,6 +11,12 @@
 #include "tests/model/roles.h"
 #include "tests/unit.h"
 
+#ifdef __SANITIZE_ADDRESS__
+enum { LARGE = 0 }; /* with the sanitizers the largest is left out */
+#else
+enum { LARGE = 1 };
+#endif
+
 static struct explore_result result;
 
 static void explore_this(const struct setup *setup)
@@ -56,7 +62,7 @@ static void test_two_workers(void)
         {.inputs = "1rf", .workers = 2, .depth = 2, .burst = 1, .drop = true, .kills = 1},
     };
 
-    for (size_t i = 0; i < sizeof(setups) / sizeof(setups[0]); i++)
+    for (size_t i = 0; i < 1 + LARGE; i++)
         holds(&setups[i]);
 }
 

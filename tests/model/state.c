@@ -57,9 +57,9 @@ static void begin(void)
 __attribute__((noinline)) void state_step(uint32_t number)
 {
     running = number;
-    __asan_unpoison_memory_region(role[number].stack, STACK_BYTES);
     if (_setjmp(scheduler) == 0)
         _longjmp(role[number].resume, 1);
+    __asan_unpoison_memory_region(role[number].stack, STACK_BYTES);
     running = EXPLORE_ROLES_MAX;
 }
 
@@ -76,6 +76,7 @@ static void make_fresh(uint32_t number)
     makecontext(&context, begin, 0);
     if (_setjmp(scheduler) == 0)
         swapcontext(&outside, &context);
+    __asan_unpoison_memory_region(role[number].stack, STACK_BYTES);
     running = EXPLORE_ROLES_MAX;
     fresh[number] = role[number];
     memset(model->private_of[number].at, 0, model->private_of[number].bytes);
