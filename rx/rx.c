@@ -68,6 +68,9 @@ static int open_ingress(struct stage *stage, struct rx *rx)
     int err = lane_find(&lane, &stage->arena, "ingress");
     if (err < 0)
         return stage_error(stage, err, "the arena has no lane `ingress`");
+    err = lane_writable(&lane, &stage->arena, true);
+    if (err < 0)
+        return stage_error(stage, err, "arena: %s", strerror(-err));
     trace_open(&rx->ingress, &lane, 1, stage->generation, (uint32_t)stage->cpu);
     return 0;
 }

@@ -176,6 +176,19 @@ int lane_find(struct lane *lane, const struct region *arena, const char *name)
     return err;
 }
 
+int lane_writable(struct lane *lane, const struct region *arena, bool whole)
+{
+    uint8_t *base = region_writable(arena, lane->entry->offset,
+                                    whole ? lane->entry->bytes : (uint64_t)PAGE_BYTES);
+
+    if (!base)
+        return -errno;
+    lane->control = (struct lane_control *)(void *)base;
+    if (whole)
+        lane->buffers = base + PAGE_BYTES;
+    return 0;
+}
+
 static bool point_known(uint16_t id)
 {
     /* A handler may define points of its own above the list; what a stale word could look like is
@@ -232,31 +245,66 @@ struct lane_content lane_scan(const struct lane *lane, uint64_t number, uint64_t
                                            : scan_plain(lane, number);
 }
 
-static void seal(const struct lane *lane, uint64_t number, const struct lane_content *content)
+/* The end comes last: where it is not there, its owner did not come so far (lane_sealed). */
+static void complete(struct lane_packet *packet, const struct lane_content *content)
 {
-    struct lane_packet *packet = lane_packet(lane, number);
-
-    crash_point("lane:seal_begun");
-    packet->end = content->end;
     packet->content_bytes = content->bytes;
     packet->records = content->records;
-    crash_point("lane:seal_packet");
-    /* A sum, not an addition: a successor may seal it a second time. */
-    store_relaxed(&lane->control->records, packet->before + content->records);
+    atomic_thread_fence(memory_order_release);
+    packet->end = content->end;
+}
+
+/* A sum, not an addition: a successor may seal it a second time. */
+static void count_sealed(const struct lane *lane, uint64_t number, uint64_t records)
+{
+    store_relaxed(&lane->control->records, lane_packet(lane, number)->before + records);
     crash_point("lane:seal_counted");
     store_release(&lane->control->sealed, number + 1);
     crash_point("lane:sealed");
 }
 
+static void seal(const struct lane *lane, uint64_t number, const struct lane_content *content)
+{
+    crash_point("lane:seal_begun");
+    complete(lane_packet(lane, number), content);
+    crash_point("lane:seal_packet");
+    count_sealed(lane, number, content->records);
+}
+
+static bool is_abandoned(const struct lane *lane, uint64_t *number)
+{
+    *number = load_acquire(&lane->control->sealed);
+    return load_relaxed(&lane->control->opened) == *number + 1;
+}
+
 void lane_seal_abandoned(const struct lane *lane, uint64_t now)
 {
-    uint64_t sealed = load_acquire(&lane->control->sealed);
+    uint64_t number;
 
-    if (load_relaxed(&lane->control->opened) == sealed + 1) {
-        struct lane_content content = lane_scan(lane, sealed, now);
+    if (is_abandoned(lane, &number)) {
+        struct lane_content content = lane_scan(lane, number, now);
         crash_point("lane:abandoned_found");
-        seal(lane, sealed, &content);
+        seal(lane, number, &content);
     }
+}
+
+void lane_close_abandoned(const struct lane *lane, uint64_t now)
+{
+    uint64_t number;
+
+    if (is_abandoned(lane, &number))
+        count_sealed(lane, number, lane_scan(lane, number, now).records);
+}
+
+struct lane_packet lane_sealed(const struct lane *lane, uint64_t number, uint64_t now)
+{
+    struct lane_packet packet = *lane_packet(lane, number);
+
+    if (unlikely(packet.end == 0)) {
+        struct lane_content content = lane_scan(lane, number, now);
+        complete(&packet, &content);
+    }
+    return packet;
 }
 
 /* Has a record, or its second half, begun at these words? `newest`: request of the last whole record

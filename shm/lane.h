@@ -65,7 +65,7 @@ static_assert(sizeof(struct ingress_record) == 32, "a file format");
  */
 struct lane_packet {
     uint64_t begin; /* tsc at which it was opened */
-    uint64_t end;   /* tsc of its last record; set by the seal, like all below */
+    uint64_t end;   /* tsc of its last record, never 0; set by the seal, like the next two */
     uint64_t content_bytes;
     uint64_t records;
     uint64_t discarded; /* of the lane, up to its opening */
@@ -136,6 +136,12 @@ int arena_check(const struct region *arena, struct region_mismatch *mismatch);
 int lane_open(struct lane *lane, const struct region *arena, uint32_t index);
 int lane_find(struct lane *lane, const struct region *arena, const char *name);
 
+/*
+ * For who has attached the arena read-only: moves the lane into a mapping that can be written, all of
+ * it (its owner) or only the control page (the tracer). 0 or -errno.
+ */
+int lane_writable(struct lane *lane, const struct region *arena, bool whole);
+
 static inline struct lane_packet *lane_packet(const struct lane *lane, uint64_t number)
 {
     return (struct lane_packet *)(void *)(lane->buffers +
@@ -171,6 +177,14 @@ void lane_seal_abandoned(const struct lane *lane, uint64_t now);
  * cannot be told from that. At most one a lane.
  */
 bool lane_torn(const struct lane *lane);
+
+/*
+ * The same for the tracer, who writes nothing but control pages: the header of what it seals so stays
+ * as its owner left it. lane_sealed() gives the header of a sealed sub-buffer, completed by what
+ * stands in it where its owner did not come to that.
+ */
+void lane_close_abandoned(const struct lane *lane, uint64_t now);
+struct lane_packet lane_sealed(const struct lane *lane, uint64_t number, uint64_t now);
 
 /* ---- writing: the owner ---- */
 

@@ -57,16 +57,17 @@ static int reserve(int fd, size_t size)
     return 0;
 }
 
-/* Maps at a multiple of 2 MiB, without which no large page could be used. MAP_FAILED with errno. */
-static void *map_aligned(int fd, size_t size, int prot)
+/* Maps so that multiples of 2 MiB in the file are such in memory, without which no large page could
+ * be used. MAP_FAILED with errno. */
+static void *map_aligned(int fd, size_t offset, size_t size, int prot)
 {
     size_t room = size + HUGE_BYTES;
     uint8_t *hole = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
     if (hole == MAP_FAILED)
         return MAP_FAILED;
-    size_t before = -(uintptr_t)hole & (HUGE_BYTES - 1);
-    void *base = mmap(hole + before, size, prot, MAP_SHARED | MAP_FIXED, fd, 0);
+    size_t before = (offset - (uintptr_t)hole) & (HUGE_BYTES - 1);
+    void *base = mmap(hole + before, size, prot, MAP_SHARED | MAP_FIXED, fd, (off_t)offset);
     if (base == MAP_FAILED) {
         munmap(hole, room);
         return MAP_FAILED;
@@ -101,7 +102,7 @@ static int map_new(struct region *region, int fd, const struct region_place *pla
 
     if (ftruncate(fd, (off_t)region->size) < 0)
         return -errno;
-    void *base = map_aligned(fd, region->size, PROT_READ | PROT_WRITE);
+    void *base = map_aligned(fd, 0, region->size, PROT_READ | PROT_WRITE);
     if (base == MAP_FAILED)
         return -errno;
     if (place->numa_node >= 0 && place->numa_node < 64) {
@@ -247,7 +248,7 @@ int region_attach(struct region *region, int fd, const struct region_want *want,
     }
     size_t size = (size_t)st.st_size;
     int prot = PROT_READ | (writable ? PROT_WRITE : 0);
-    void *base = map_aligned(fd, size, prot);
+    void *base = map_aligned(fd, 0, size, prot);
     if (base == MAP_FAILED)
         return -errno;
     if (header_differs(base, want, size, mismatch)) {
@@ -264,6 +265,23 @@ int region_attach(struct region *region, int fd, const struct region_want *want,
                                                                                      : PAGE_BYTES,
     };
     return 0;
+}
+
+void *region_writable(const struct region *region, size_t offset, size_t bytes)
+{
+    uint8_t *base = MAP_FAILED;
+    size_t before = 0;
+
+    /* Reserved large pages can only be mapped whole. */
+    for (size_t page = PAGE_BYTES; base == MAP_FAILED && page <= HUGE_BYTES;
+         page *= HUGE_BYTES / PAGE_BYTES) {
+        before = offset & (page - 1);
+        size_t size = (before + bytes + page - 1) & ~(page - 1);
+        base = map_aligned(region->fd, offset - before, size, PROT_READ | PROT_WRITE);
+        if (base != MAP_FAILED)
+            (void)madvise(base, size, MADV_POPULATE_WRITE);
+    }
+    return base == MAP_FAILED ? NULL : base + before;
 }
 
 void region_close(struct region *region)

@@ -90,6 +90,14 @@ int region_attach(struct region *region, int fd, const struct region_want *want,
 
 void region_close(struct region *region);
 
+/*
+ * Maps `bytes` from `offset` on once more, for writing: what its user may write of a region that it
+ * has attached read-only. A mapping of its own, so that the pages of the other keep their size; where
+ * they are reserved ones of 2 MiB, the whole page around is writable here. The address of `offset`,
+ * or NULL with errno. It lives as long as the process.
+ */
+void *region_writable(const struct region *region, size_t offset, size_t bytes);
+
 /* The byte `offset` of the region; the caller keeps within size. */
 static inline void *region_at(const struct region *region, size_t offset)
 {

@@ -165,14 +165,14 @@ static int mismatch_error(struct stage *stage, const char *name,
 }
 
 static int attach(struct stage *stage, struct region *region, const char *name,
-                  const struct region_want *want)
+                  const struct region_want *want, bool writable)
 {
     struct region_mismatch mismatch = {0};
     int fd = stage_descriptor(stage, name);
 
     if (fd < 0)
         return stage_error(stage, fd, "the launcher gave no %s", name);
-    int err = region_attach(region, fd, want, true, &mismatch);
+    int err = region_attach(region, fd, want, writable, &mismatch);
     if (err == -EPROTO)
         return mismatch_error(stage, name, &mismatch);
     if (err < 0)
@@ -181,7 +181,7 @@ static int attach(struct stage *stage, struct region *region, const char *name,
 }
 
 static int attach_ring(struct stage *stage, struct region *region, const char *format,
-                       uint32_t number, char name[CONTROL_NAME_MAX])
+                       uint32_t number, bool writable, char name[CONTROL_NAME_MAX])
 {
     struct region_want want = ring_want(stage->epoch);
 
@@ -190,7 +190,7 @@ static int attach_ring(struct stage *stage, struct region *region, const char *f
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
     snprintf(name, CONTROL_NAME_MAX, format, number);
 #pragma GCC diagnostic pop
-    return attach(stage, region, name, &want);
+    return attach(stage, region, name, &want, writable);
 }
 
 int stage_producer(struct stage *stage, struct ring_producer *producer, const char *format,
@@ -200,7 +200,7 @@ int stage_producer(struct stage *stage, struct ring_producer *producer, const ch
     struct region_mismatch mismatch;
     char name[CONTROL_NAME_MAX];
 
-    int err = attach_ring(stage, &region, format, number, name);
+    int err = attach_ring(stage, &region, format, number, true, name);
     if (err < 0)
         return err;
     err = ring_producer_attach(producer, &region, &mismatch);
@@ -214,11 +214,14 @@ int stage_consumer(struct stage *stage, struct ring_consumer *consumer, const ch
     struct region_mismatch mismatch;
     char name[CONTROL_NAME_MAX];
 
-    int err = attach_ring(stage, &region, format, number, name);
+    int err = attach_ring(stage, &region, format, number, false, name);
     if (err < 0)
         return err;
     err = ring_consumer_attach(consumer, &region, &mismatch);
-    return err < 0 ? mismatch_error(stage, name, &mismatch) : 0;
+    if (err < 0)
+        return mismatch_error(stage, name, &mismatch);
+    consumer->control = region_writable(&region, RING_CONTROL_OFFSET, PAGE_BYTES);
+    return consumer->control ? 0 : stage_error(stage, -errno, "%s: %s", name, strerror(errno));
 }
 
 int stage_deposit(struct stage *stage, const char *name, int fd)
@@ -263,7 +266,7 @@ static int open_trace(struct stage *stage)
     struct region_mismatch mismatch;
     struct lane lane;
 
-    int err = attach(stage, &stage->arena, "arena", &want);
+    int err = attach(stage, &stage->arena, "arena", &want, false);
     if (err < 0)
         return err;
     if (arena_check(&stage->arena, &mismatch) < 0)
@@ -273,6 +276,9 @@ static int open_trace(struct stage *stage)
         return 0; /* the tracer writes no lane */
     if (err < 0)
         return stage_error(stage, err, "the arena's directory is not valid");
+    err = lane_writable(&lane, &stage->arena, true);
+    if (err < 0)
+        return stage_error(stage, err, "arena: %s", strerror(-err));
     uint32_t sample = stage->config.trace.stamps ? stage->config.trace.sample : 0;
     trace_open(&stage->trace, &lane, sample, stage->generation, (uint32_t)stage->cpu);
     return 0;
@@ -299,7 +305,7 @@ static int start(struct stage *stage)
     if (err < 0)
         return stage_error(stage, err, "control socket: %s", strerror(-err));
     want = cells_want(stage->epoch);
-    err = attach(stage, &stage->cells_region, "cells", &want);
+    err = attach(stage, &stage->cells_region, "cells", &want, true);
     if (err < 0)
         return err;
     stage->cells = cells_of(&stage->cells_region);

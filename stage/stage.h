@@ -59,7 +59,7 @@ struct stage {
     struct cells *cells;
     struct cell *cell;
     struct trace trace;
-    struct region arena;
+    struct region arena; /* read-only; lane_writable gives what one may write of it */
     struct wait_plan wait;
     bool draining;
 
@@ -101,7 +101,7 @@ __attribute__((format(printf, 3, 4))) int stage_error(struct stage *stage, int e
 int stage_descriptor(const struct stage *stage, const char *name);
 
 /* Attaches a ring by name; errors are said by stage_error. The mapping lives as long as the
- * process. */
+ * process; of a consumer's only the control page can be written. */
 int stage_producer(struct stage *stage, struct ring_producer *producer, const char *format,
                    uint32_t number);
 int stage_consumer(struct stage *stage, struct ring_consumer *consumer, const char *format,

@@ -211,6 +211,34 @@ static void test_read_only(void)
     region_close(&owner);
 }
 
+static int child_write_window(void *window)
+{
+    *(volatile uint64_t *)window = 1;
+    return 0;
+}
+
+/* What may be written of a region attached read-only: these pages by their own mapping, no other. */
+static void test_writable(void)
+{
+    struct region owner, reader;
+    struct region_mismatch mismatch;
+    make(&owner);
+    CU_ASSERT_EQUAL_FATAL(region_attach(&reader, dup(owner.fd), &want, false, &mismatch), 0);
+    uint8_t *window = region_writable(&reader, 4096, 4096);
+    CU_ASSERT_PTR_NOT_NULL_FATAL(window);
+    window[8] = 77;
+    CU_ASSERT_EQUAL(*(uint8_t *)region_at(&owner, 4104), 77);
+    CU_ASSERT_EQUAL(*(uint8_t *)region_at(&reader, 4104), 77);
+    unit_dies(child_write, &reader, SIGSEGV, "");
+    unit_dies(child_write_window, window - 4096, SIGSEGV, "");
+    unit_dies(child_write_window, window + 4096, SIGSEGV, "");
+    munmap(window, 4096);
+    CU_ASSERT_PTR_NULL(region_writable(&(struct region){.fd = -1}, 4096, 4096));
+    CU_ASSERT_EQUAL(errno, EBADF);
+    region_close(&reader);
+    region_close(&owner);
+}
+
 /* KiB of the mapping at `base` that stand on large pages. */
 static long huge_kib(const void *base)
 {
@@ -248,6 +276,8 @@ static void test_huge(void)
     } else {
         CU_ASSERT(huge_kib(owner.header) >= 2048);
         CU_ASSERT(huge_kib(other.header) >= 2048);
+        CU_ASSERT_PTR_NOT_NULL(region_writable(&other, 4096, 4096)); /* as for 2 MiB pages, too */
+        CU_ASSERT(huge_kib(other.header) >= 2048);
     }
     region_close(&other);
     region_close(&owner);
@@ -282,6 +312,7 @@ int main(void)
         {"named file", test_file},
         {"no memory", test_no_memory},
         {"read-only attach", test_read_only},
+        {"a part to write", test_writable},
         {"2 MiB pages", test_huge},
         {"hash", test_hash},
         {"corruption ends the process", test_corrupt},

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 static const struct region_place anywhere = {.numa_node = -1};
@@ -455,6 +456,74 @@ static void test_plain_half_closed(void)
     unmake(&made);
 }
 
+/* ---- an owner that died ---- */
+
+static void compare(const struct fixture *made, const char *one, const char *other)
+{
+    struct bytes a = read_file(made, one), b = read_file(made, other);
+    CU_ASSERT_EQUAL_FATAL(a.size, b.size);
+    CU_ASSERT(memcmp(a.data, b.data, a.size) == 0);
+    free(a.data);
+    free(b.data);
+}
+
+/* The tracer can only write the control page; what it writes to disk is what an owner's seal would
+ * have given, also where it is killed between the two counts. */
+static void check_abandoned(enum lane_kind kind, uint64_t records)
+{
+    struct fixture made;
+    struct region reader;
+    struct region_mismatch mismatch;
+    const struct region_want want = arena_want(1);
+    make(&made, kind);
+    for (uint64_t i = 1; i <= records; i++)
+        kind == LANE_TRACE ? stamp(&made, i) : append(&made, i);
+    const uint64_t now = made.trace.last + 1000;
+    const struct lane_control before = *made.lane.control;
+    const struct lane owned = made.lane;
+    CU_ASSERT_EQUAL_FATAL(region_attach(&reader, dup(made.arena.fd), &want, false, &mismatch), 0);
+    CU_ASSERT_EQUAL_FATAL(lane_open(&made.lane, &reader, 0), 0);
+    CU_ASSERT_EQUAL_FATAL(lane_writable(&made.lane, &reader, false), 0);
+    lane_close_abandoned(&made.lane, now);
+    lane_close_abandoned(&made.lane, now); /* a second time: nothing is left to close */
+    CU_ASSERT_EQUAL(load_relaxed(&owned.control->sealed), load_relaxed(&before.opened));
+    CU_ASSERT_EQUAL(load_relaxed(&owned.control->records), records);
+    drain(&made, "rx", UINT64_MAX, true);
+    *made.lane.control = before;
+    lane_seal_abandoned(&owned, now);
+    CU_ASSERT_EQUAL(load_relaxed(&owned.control->records), records);
+    drain(&made, "again", UINT64_MAX, true);
+    compare(&made, "rx", "again");
+    munmap(made.lane.control, PAGE_BYTES);
+    region_close(&reader);
+    unmake(&made);
+}
+
+static void test_abandoned(void)
+{
+    static const uint64_t records[] = {1, 100, PAYLOAD / 16 - 1, PAYLOAD / 16 + 5};
+    for (size_t i = 0; i < sizeof(records) / sizeof(records[0]); i++) {
+        check_abandoned(LANE_TRACE, records[i]);
+        check_abandoned(LANE_PLAIN, records[i]);
+    }
+}
+
+/* rx was killed between the opening of a sub-buffer and its first record. */
+static void test_abandoned_empty(void)
+{
+    struct fixture made;
+    make(&made, LANE_PLAIN);
+    append(&made, 1);
+    *(struct ingress_record *)(void *)lane_payload(&made.lane, 0) = (struct ingress_record){0};
+    lane_close_abandoned(&made.lane, made.trace.last + 1000);
+    CU_ASSERT_EQUAL(load_relaxed(&made.lane.control->sealed), 1);
+    drain(&made, "rx", UINT64_MAX, true);
+    struct bytes file = read_file(&made, "rx");
+    CU_ASSERT_EQUAL(file.size, 0);
+    free(file.data);
+    unmake(&made);
+}
+
 /* ---- metadata, and the trace as babeltrace2 sees it ---- */
 
 static void write_metadata(const struct fixture *made)
@@ -586,6 +655,8 @@ int main(void)
         {"plain", test_plain},
         {"plain, with gaps", test_plain_gaps},
         {"plain, gaps half closed", test_plain_half_closed},
+        {"abandoned by its owner", test_abandoned},
+        {"abandoned before its first record", test_abandoned_empty},
         {"metadata", test_metadata},
         {"read by babeltrace2", test_babeltrace},
         {"babeltrace2 and discards", test_babeltrace_discards},

@@ -201,21 +201,22 @@ static int drain_trace(struct trace_file *file, const struct lane_packet *packet
 static int drain_plain(struct trace_file *file, const struct lane_packet *packet)
 {
     uint64_t content = packet->content_bytes;
-    uint64_t whole = (content + PAGE_BYTES - 1) & ~((uint64_t)PAGE_BYTES - 1);
+    uint64_t rest = content % PAGE_BYTES;
     uint8_t *payload = lane_payload(&file->lane, file->written);
+    uint8_t *last = (uint8_t *)file->header; /* a page that a plain lane has no other use for */
 
     /* A successor of the owner appends once more what may have been on its way. */
     if (file->written > file->first && packet->generation != file->generation)
         file->ragged = true;
     file->generation = packet->generation;
-    if (file->ragged || content < lane_payload_bytes(&file->lane)) {
-        /* Nothing of an older lap may stand behind the last record. */
-        memset(payload + content, 0, whole - content);
+    if (content < lane_payload_bytes(&file->lane))
         file->ragged = true;
-    }
-    struct iovec iov = {payload, whole};
+    /* Nothing of an older lap may stand behind the last record: its page is put together here. */
+    memcpy(last, payload + content - rest, rest);
+    memset(last + rest, 0, PAGE_BYTES - rest);
+    struct iovec iov[2] = {{payload, content - rest}, {last, PAGE_BYTES}};
     /* Its owner may have been killed before it wrote anything. */
-    int err = whole ? write_direct(file, &iov, 1, place(file, file->written)) : 0;
+    int err = content ? write_direct(file, iov, rest ? 2 : 1, place(file, file->written)) : 0;
     if (err == 0) {
         file->bytes = place(file, file->written) + content;
         file->end = tsc_read(); /* its records carry no ticks */
@@ -240,7 +241,7 @@ int file_drain(struct trace_file *file)
     if (sealed_now(file) == file->written)
         return 0;
     /* Read once: what was checked is what is used. */
-    const struct lane_packet packet = *lane_packet(&file->lane, file->written);
+    const struct lane_packet packet = lane_sealed(&file->lane, file->written, tsc_read());
     if (packet.content_bytes > lane_payload_bytes(&file->lane))
         region_corrupt("sub-buffer content", lane_payload_bytes(&file->lane), packet.content_bytes);
     if (packet.content_bytes % file->lane.entry->record_bytes)

@@ -182,8 +182,11 @@ int history_open(struct history *history, const struct history_plan *plan)
         history->bounded =
             chunk_list(history->trace_folder, NULL, &chunks) == 0 && chunks.count > 0;
     int err = snapshot_recover(history);
-    for (uint32_t i = 0; err == 0 && lane_open(&lane, plan->arena, i) == 0; i++)
-        err = open_lane(history, &lane, plan);
+    for (uint32_t i = 0; err == 0 && lane_open(&lane, plan->arena, i) == 0; i++) {
+        err = lane_writable(&lane, plan->arena, false);
+        if (err == 0)
+            err = open_lane(history, &lane, plan);
+    }
     history->chunk_ticks = history->keep_ticks / PARTS;
     if (history->lanes)
         history->chunk_bytes = history->max_bytes / PARTS / history->lanes;
@@ -311,7 +314,7 @@ static int close_lane(struct history *history, struct history_lane *lane)
     int err;
 
     /* An owner that died left its last sub-buffer open. */
-    lane_seal_abandoned(&lane->file.lane, tsc_read());
+    lane_close_abandoned(&lane->file.lane, tsc_read());
     while ((err = file_drain(&lane->file)) > 0)
         continue;
     if (err == 0)
