@@ -24,7 +24,7 @@ STAGE  := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard stage/*.c))
 LAUNCH := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard launch/*.c))
 objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard $(1)/*.c))
 
-STAGE_LIBS := -linih -ljansson -luring -lnuma -lm -lpthread
+STAGE_LIBS := -linih -ljansson -luring -lnuma -lseccomp -lm -lpthread
 
 PROGRAMS := tickline rx worker tx tracer sink
 # One CUnit program each; what it tests beside shm/ and stage/ is named below.
@@ -45,7 +45,7 @@ $(PROGRAMS:%=$(BUILD)/%):
 $(BUILD)/test_schema $(BUILD)/test_handler: $(filter-out %/main.o,$(call objects,worker))
 $(BUILD)/test_frame: $(BUILD)/obj/rx/frame.o $(BUILD)/obj/worker/schema.o
 $(BUILD)/test_tracer $(BUILD)/test_salvage: $(filter-out %/main.o,$(call objects,tracer))
-$(BUILD)/test_config $(BUILD)/test_placement $(BUILD)/test_check: $(filter-out %/main.o %/watch.o,$(LAUNCH))
+$(BUILD)/test_config $(BUILD)/test_placement $(BUILD)/test_check $(BUILD)/test_sandbox: $(filter-out %/main.o %/watch.o,$(LAUNCH))
 $(BUILD)/test_latency: $(BUILD)/obj/launch/latency.o
 $(BUILD)/test_hostile: $(filter-out %/main.o %/worker.o,$(call objects,worker)) $(BUILD)/obj/tracer/file.o \
 	$(BUILD)/obj/tracer/ctf.o $(BUILD)/obj/tracer/crc32c.o $(BUILD)/obj/launch/latency.o $(BUILD)/obj/launch/runfile.o

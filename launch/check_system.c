@@ -3,6 +3,7 @@
  * Preflight of input and output: sockets, descriptors, io_uring, and what the lab needs.
  */
 #include "launch/check_probe.h"
+#include "launch/user.h"
 
 #include <errno.h>
 #include <liburing.h>
@@ -135,7 +136,59 @@ static void namespaces(const struct check_context *context, struct check_result 
         check_warn(result, "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0");
 }
 
+/* Is this user one of our user namespace? */
+static bool is_mapped(const struct host *host, uid_t uid)
+{
+    unsigned long first, outside, count;
+    char map[4096];
+    if (!host_read(host, map, sizeof(map), "/proc/self/uid_map"))
+        return true;
+    for (char *line = strtok(map, "\n"); line != NULL; line = strtok(NULL, "\n")) {
+        if (sscanf(line, "%lu %lu %lu", &first, &outside, &count) == 3 && uid >= first &&
+            uid - first < count)
+            return true;
+    }
+    return false;
+}
+
+/* May we make a process this user's, and the tracer's folders? */
+static bool may_become(const struct host *host, uid_t uid)
+{
+    enum { NEEDED = 1 << 0 | 1 << 6 | 1 << 7 }; /* CAP_CHOWN, CAP_SETGID, CAP_SETUID */
+    char effective[64];
+    return uid == geteuid() ||
+           (host_field(host, "/proc/self/status", "CapEff", effective, sizeof(effective)) &&
+            (strtoull(effective, NULL, 16) & NEEDED) == NEEDED && is_mapped(host, uid));
+}
+
+static void sandbox(const struct check_context *context, struct check_result *result)
+{
+    enum config_wish wish = context->config->isolate.sandbox;
+    const char *name = context->config->isolate.user;
+    char error[CONFIG_ERROR_MAX], actions[256];
+    struct user user;
+    result->asked = check_wish(wish);
+    if (wish == WISH_NO || user_find(context->config, &user, error) < 0) {
+        check_found(result, "stages keep the rights they are started with");
+    } else if (!host_read(context->host, actions, sizeof(actions),
+                          "/proc/sys/kernel/seccomp/actions_avail") ||
+               strstr(actions, "trap") == NULL) {
+        check_found(result, "the kernel has no seccomp filters");
+        check_missing(result, wish, "boot a kernel with CONFIG_SECCOMP_FILTER=y");
+    } else if (!may_become(context->host, user.uid)) {
+        check_found(result, "calls filtered, no capabilities; cannot become %s", name);
+        check_missing(result, wish, "run it as root (sudo)");
+    } else {
+        check_found(result, "user %s, no capabilities, calls filtered", name);
+    }
+}
+
 const struct check check_system_list[] = {
-    {"socket buffer", socket_buffer}, {"descriptors", descriptors}, {"io_uring", uring},
-    {"lab tools", lab_tools},         {"namespaces", namespaces},   {NULL, NULL},
+    {"socket buffer", socket_buffer},
+    {"descriptors", descriptors},
+    {"io_uring", uring},
+    {"lab tools", lab_tools},
+    {"namespaces", namespaces},
+    {"sandbox", sandbox},
+    {NULL, NULL},
 };

@@ -152,7 +152,7 @@ static int command_config(const struct arguments *arguments)
     return err < 0;
 }
 
-/* Placement on this host; the exit status. */
+/* What of this host the configuration names: its user, its CPUs. The exit status. */
 static int place(const struct config *config, struct host_topology *topology,
                  struct placement *placement)
 {
@@ -164,7 +164,10 @@ static int place(const struct config *config, struct host_topology *topology,
               stderr);
         return 4;
     }
-    int err = placement_plan(config, topology, placement, error);
+    struct user user;
+    int err = user_find(config, &user, error);
+    if (err == 0)
+        err = placement_plan(config, topology, placement, error);
     if (err < 0) {
         fprintf(stderr, "tickline: %s\n", error);
         return err == -EBUSY ? 4 : 2;

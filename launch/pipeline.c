@@ -182,7 +182,10 @@ int pipeline_create(struct pipeline *pipeline)
     if (getrandom(&pipeline->epoch, sizeof(pipeline->epoch), 0) < 0)
         return pipeline_fail(pipeline, -errno, "getrandom: %s", strerror(errno));
     pipeline->epoch |= 1;
-    int err = cells_create(&pipeline->cells_region, pipeline->epoch, &anywhere);
+    int err = user_find(pipeline->config, &pipeline->user, pipeline->error);
+    if (err < 0)
+        return err;
+    err = cells_create(&pipeline->cells_region, pipeline->epoch, &anywhere);
     if (err < 0)
         return pipeline_fail(pipeline, err, "stage cells: %s", strerror(-err));
     pipeline->cells = cells_of(&pipeline->cells_region);

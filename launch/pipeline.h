@@ -12,6 +12,7 @@
 #include "launch/placement.h"
 #include "launch/process.h"
 #include "launch/runfile.h"
+#include "launch/user.h"
 #include "shm/cell.h"
 #include "shm/lane.h"
 #include "shm/ring.h"
@@ -27,7 +28,9 @@ struct pipeline {
     const struct config *config;
     const struct placement *placement;
     const struct runfile *runfile;
-    int run_folder; /* open run directory */
+    int run_folder;    /* open run directory */
+    struct user user;  /* whom the stages become */
+    bool folders_lent; /* and the tracer's folders belong to (launch/folders.h) */
     uint64_t epoch;
 
     struct clock_pair first; /* taken when the launcher began */

@@ -2,6 +2,7 @@
 #include "launch/run.h"
 
 #include "launch/counters.h"
+#include "launch/folders.h"
 #include "launch/serve.h"
 #include "stage/cpu.h"
 #include "stage/log.h"
@@ -65,27 +66,17 @@ static int complain(const struct run *run, const char *message, int status)
 
 /* ---- run directory ---- */
 
-static int make_folder(int at, const char *name)
+static int open_run_directory(const char *path, const struct config *config)
 {
-    return mkdirat(at, name, 0755) < 0 && errno != EEXIST ? -errno : 0;
-}
-
-static int open_run_directory(const char *path)
-{
-    static const char *const folders[] = {"trace", "wire", "log"};
-
-    int err = make_folder(AT_FDCWD, path);
-    if (err < 0)
-        return err;
+    if (mkdir(path, 0755) < 0 && errno != EEXIST)
+        return -errno;
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return -errno;
-    for (size_t i = 0; i < sizeof(folders) / sizeof(folders[0]); i++) {
-        err = make_folder(fd, folders[i]);
-        if (err < 0) {
-            close(fd);
-            return err;
-        }
+    int err = folders_make(fd, config);
+    if (err < 0) {
+        close(fd);
+        return err;
     }
     return fd;
 }
@@ -280,6 +271,7 @@ static void on_second_signal(int number)
         if (ending->pipeline.process[i].pid)
             kill(ending->pipeline.process[i].pid, SIGKILL);
     }
+    folders_take_back(ending->pipeline.run_folder);
     unlink(ending->runfile.arena);
     unlink(ending->runfile.socket);
     unlink(ending->runfile.path);
@@ -435,6 +427,8 @@ static int live(struct run *run)
     err = write_config(run);
     if (err < 0)
         return complain_of_directory(run, err);
+    pipeline->folders_lent = pipeline->config->isolate.sandbox != WISH_NO &&
+                             folders_lend(pipeline->run_folder, &pipeline->user) == 0;
     (void)cpu_pin(pipeline->placement->launcher);
     err = pipeline_start(pipeline, run->options->start_order);
     if (err < 0)
@@ -502,12 +496,13 @@ int run_pipeline(const struct config *config, const struct placement *placement,
     if (status)
         return status;
     run->pipeline.runfile = &run->runfile;
-    run->pipeline.run_folder = open_run_directory(options->run_directory);
+    run->pipeline.run_folder = open_run_directory(options->run_directory, config);
     run->listener = serve_listen(run->runfile.socket);
     if (run->pipeline.run_folder < 0) {
         status = complain_of_directory(run, run->pipeline.run_folder);
     } else {
         status = live(run);
+        folders_take_back(run->pipeline.run_folder);
         pipeline_destroy(&run->pipeline);
     }
     runfile_remove(&run->runfile);

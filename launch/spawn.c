@@ -120,6 +120,7 @@ int pipeline_spawn(struct pipeline *pipeline, struct process *process)
     char park[24];
     char rotation[CELL_MAX * 4];
     char hz[32];
+    char user[32] = "";
     uint64_t park_after;
 
     const char *wait = wait_text(pipeline, process, &park_after);
@@ -132,10 +133,12 @@ int pipeline_spawn(struct pipeline *pipeline, struct process *process)
     snprintf(hz, sizeof(hz), "%.6f", pipeline->clock.hz);
     rotation_text(pipeline, process->cell == CELL_RX ? process->cpu : -1, rotation,
                   sizeof(rotation));
+    if (process->cell != CELL_TRACER || pipeline->folders_lent)
+        snprintf(user, sizeof(user), "%u:%u", pipeline->user.uid, pipeline->user.gid);
     const char *const arguments[] = {
         "--name",     process->name,    "--cell", index,    "--worker", worker,         "--cpu",
         cpu,          "--upstream-cpu", upstream, "--wait", wait,       "--park-after", park,
-        "--rotation", rotation,         "--hz",   hz,       NULL,
+        "--rotation", rotation,         "--hz",   hz,       "--user",   user,           NULL,
     };
 
     store_release(&cell->generation, load_relaxed(&cell->generation) + 1);

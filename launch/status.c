@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "launch/folders.h"
 #include "launch/serve.h"
 #include "launch/view.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -170,6 +172,11 @@ static void remove_dead(struct runfile *runfile, void *context)
 
     if (runfile->alive)
         return;
+    int run_folder = open(runfile->run_directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (run_folder >= 0) {
+        folders_take_back(run_folder);
+        close(run_folder);
+    }
     bool arena = runfile->arena[0] && access(runfile->arena, F_OK) == 0;
     printf("removed %s and %s of run %s (pid %d)%s\n", runfile->path,
            arena ? runfile->arena : "no arena", runfile->name, runfile->pid,

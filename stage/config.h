@@ -109,6 +109,8 @@ struct config {
     } sched;
     struct {
         enum config_wish own_cpu; /* a CPU of its own for every stage; no: they share one */
+        enum config_wish sandbox; /* stages keep no right that they need no more */
+        char user[32];            /* whom they become for it: a name or a number */
     } isolate;
     struct {
         bool restart;

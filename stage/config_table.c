@@ -106,6 +106,10 @@ const struct config_key config_keys[] = {
 
     {"isolate", "own_cpu", CONFIG_CHOICE, AT(isolate.own_cpu), "want", .words = "no|want|need",
      .help = "A CPU of its own for each stage; no: all stages share one."},
+    {"isolate", "sandbox", CONFIG_CHOICE, AT(isolate.sandbox), "want", .words = "no|want|need",
+     .help = "Stages that are open give up root, all capabilities and what calls they do not use."},
+    {"isolate", "user", CONFIG_NAME, AT(isolate.user), "nobody", .words = "._-", .max = 31,
+     .help = "User, by name or number, that sandboxed stages become."},
 
     {"supervise", "restart", CONFIG_SWITCH, AT(supervise.restart), "on", .words = "on|off",
      .help = "Replace a stage that was killed; off: its end is the end of the run."},

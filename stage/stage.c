@@ -5,9 +5,11 @@
 #include "stage/control.h"
 #include "stage/cpu.h"
 #include "stage/log.h"
+#include "stage/sandbox.h"
 
 #include <errno.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -58,6 +60,7 @@ static const struct option options[] = {
     {"park-after", required_argument, NULL, 'a'},
     {"rotation", required_argument, NULL, 'r'},
     {"hz", required_argument, NULL, 'z'},
+    {"user", required_argument, NULL, 's'}, /* UID:GID, or empty */
     {NULL, 0, NULL, 0},
 };
 
@@ -79,6 +82,7 @@ static int parse_arguments(struct stage *stage, int argc, char **argv)
     int option;
 
     stage->control = -1;
+    stage->uid = stage->gid = -1;
     opterr = 0;
     optind = 0; /* also where getopt was in use before */
     while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -114,6 +118,10 @@ static int parse_arguments(struct stage *stage, int argc, char **argv)
             break;
         case 'z':
             stage->clock = clock_from_hz(strtod(optarg, NULL));
+            break;
+        case 's':
+            if (sscanf(optarg, "%" SCNd64 ":%" SCNd64, &stage->uid, &stage->gid) != 2)
+                stage->uid = -1;
             break;
         default:
             return -EINVAL;
@@ -331,7 +339,7 @@ static int start(struct stage *stage)
     if (err < 0)
         return stage_error(stage, err, "open: %s", strerror(-err));
     lock_memory(stage);
-    return 0;
+    return sandbox_enter(stage);
 }
 
 /* ---- run ---- */

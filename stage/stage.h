@@ -5,7 +5,7 @@
  * A program fills struct stage_ops and calls stage_main(), which does the rest in this order:
  *
  *   arguments, regions from the launcher
- *   open (privileged: sockets, buffers; may allocate), READY, wait for RUN
+ *   open (privileged: sockets, buffers; may allocate), sandbox, READY, wait for RUN
  *   turns of { poll, now and then tick, wait }; told to drain, the same until drained() says so
  *   close, DONE
  *
@@ -54,6 +54,8 @@ struct stage {
     int cpu;
     int upstream_cpu;
     bool upstream_near; /* the producer that feeds us runs on our CPU */
+    int64_t uid;        /* to become once all is open (stage/sandbox.h); -1: stays who it is */
+    int64_t gid;
     struct config config;
     struct clock clock;
     struct cells *cells;

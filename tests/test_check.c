@@ -62,6 +62,7 @@ static void put_quiet_host(void)
     put("/proc/cpuinfo", "processor\t: 0\nflags\t\t: fpu constant_tsc nonstop_tsc sse\n");
     put("/proc/meminfo", "MemTotal: 9000000 kB\nMemAvailable:    8000000 kB\n");
     put("/proc/swaps", "Filename Type Size Used Priority\n");
+    put("/proc/sys/kernel/seccomp/actions_avail", "kill_process kill_thread trap errno allow\n");
     put("/proc/irq/24/smp_affinity_list", "0-3\n");
     put("/proc/irq/24/effective_affinity_list", "0\n");
     put("/proc/irq/25/smp_affinity_list", "0\n");
@@ -194,6 +195,16 @@ static const struct {
      "on", "sudo swapoff -a, or --set memory.lock=want"},
     {"/proc/swaps", "Filename Type\n/dev/vda2 partition\n", NULL, "swap", CHECK_OK,
      "on; memory is to be locked", ""},
+    {"/proc/self/uid_map", "0 1000 1\n", "isolate.user=daemon", "sandbox", CHECK_WARN,
+     "calls filtered, no capabilities; cannot become daemon", "run it as root (sudo)"},
+    {"/proc/self/uid_map", "0 1000 1\n1 100000 65536\n", "isolate.user=daemon", "sandbox", CHECK_OK,
+     "user daemon, no capabilities, calls filtered", ""},
+    {"/proc/self/uid_map", "0 1000 1\n", "isolate.sandbox=need", "sandbox", CHECK_FAIL,
+     "calls filtered, no capabilities; cannot become nobody", "run it as root (sudo)"},
+    {"/proc/self/uid_map", "0 1000 1\n", "isolate.sandbox=no", "sandbox", CHECK_OK,
+     "stages keep the rights they are started with", ""},
+    {"/proc/sys/kernel/seccomp/actions_avail", "kill_thread\n", "isolate.sandbox=need", "sandbox",
+     CHECK_FAIL, "the kernel has no seccomp filters", "boot a kernel with CONFIG_SECCOMP_FILTER=y"},
     {"/proc/self/uid_map", "0 1000 1\n", NULL, "socket buffer", CHECK_WARN,
      "64 MiB asked, rmem_max 208 KiB", "sudo sysctl -w net.core.rmem_max=67108864"},
     {"/proc/self/uid_map", "0 1000 1\n", "rx.socket_buffer=128KiB", "socket buffer", CHECK_OK,

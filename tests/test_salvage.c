@@ -403,7 +403,7 @@ static void kill_tracer(struct bounded *made)
         free(made->history.lane[i].file.header);
     }
     close(made->history.trace_folder);
-    close(made->history.wire_folder);
+    close(made->history.plain_folder);
 }
 
 /* `count` requests, each with a record in either lane. */
@@ -530,7 +530,7 @@ static void test_killed_between_chunks(void)
             for (uint32_t i = 0; i < 2; i++) {
                 struct history_lane *lane = &made.history.lane[i];
                 const char *lane_name = lane->file.lane.entry->name;
-                int folder = i ? made.history.wire_folder : made.history.trace_folder;
+                int folder = i ? made.history.plain_folder : made.history.trace_folder;
                 if (step >= 1)
                     CU_ASSERT_EQUAL(file_finish(&lane->file, false), 0);
                 chunk_name(lane_name, lane->file.written, name);
@@ -544,7 +544,7 @@ static void test_killed_between_chunks(void)
                 }
             }
             close(made.history.trace_folder);
-            close(made.history.wire_folder);
+            close(made.history.plain_folder);
             if (more)
                 run_owners(&made, 900);
             trace_close(&made.rx);

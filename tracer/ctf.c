@@ -2,6 +2,7 @@
 #include "tracer/ctf.h"
 
 #include "shm/crash.h"
+#include "tracer/own.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -110,11 +111,13 @@ int ctf_write_metadata(FILE *out, const struct ctf_facts *facts)
 
 int ctf_save_metadata(int folder, const struct ctf_facts *facts)
 {
-    int fd = openat(folder, "metadata.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    int fd =
+        openat(folder, "metadata.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
     FILE *out = fd < 0 ? NULL : fdopen(fd, "w");
 
     if (!out)
         return -errno;
+    own_by_folder(folder, fd);
     int err = ctf_write_metadata(out, facts);
     if (fclose(out) != 0 && err == 0)
         err = -errno;

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "tracer/file.h"
 
+#include "tracer/own.h"
+
 #include "shm/crash.h"
 
 #include <errno.h>
@@ -117,7 +119,7 @@ static int continue_file(struct trace_file *file)
 
 static int create(struct trace_file *file, int folder, const char *name)
 {
-    const int flags = O_RDWR | O_CREAT | O_CLOEXEC;
+    const int flags = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW;
 
     file->direct = true;
     file->header = aligned_alloc(PAGE_BYTES, sizeof(*file->header));

@@ -17,7 +17,7 @@ enum { PARTS = 8, AFTERMATH_NS = 100000000, SETTLE_NS = 40000000 };
 
 static int folder_of(const struct history *history, const struct history_lane *lane)
 {
-    return lane->plain ? history->wire_folder : history->trace_folder;
+    return lane->plain ? history->plain_folder : history->trace_folder;
 }
 
 static const char *name_of(const struct history_lane *lane)
@@ -163,25 +163,45 @@ static void plan_bounds(struct history *history, const struct history_plan *plan
     history->snapshots_max = config->trace.snapshots;
 }
 
-int history_open(struct history *history, const struct history_plan *plan)
+/* Opens it, and makes it first where it is not there. */
+static int open_folder(int at, const char *name)
+{
+    if (mkdirat(at, name, 0755) < 0 && errno != EEXIST)
+        return -errno;
+    int fd = openat(at, name, O_DIRECTORY | O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    return fd < 0 ? -errno : fd;
+}
+
+static int open_folders(struct history *history, const struct history_plan *plan)
 {
     struct chunks chunks;
-    struct lane lane;
 
-    *history = (struct history){
-        .run_folder = plan->run_folder,
-        .trace_folder = openat(plan->run_folder, "trace", O_DIRECTORY | O_RDONLY | O_CLOEXEC),
-        .wire_folder = openat(plan->run_folder, "wire", O_DIRECTORY | O_RDONLY | O_CLOEXEC),
-        .direct = true,
-    };
-    if (history->trace_folder < 0 || history->wire_folder < 0)
-        return -errno;
+    history->trace_folder = open_folder(plan->run_folder, "trace");
+    if (history->trace_folder < 0)
+        return history->trace_folder;
     if (plan->config)
         plan_bounds(history, plan);
     else
         history->bounded =
             chunk_list(history->trace_folder, NULL, &chunks) == 0 && chunks.count > 0;
-    int err = snapshot_recover(history);
+    history->plain_folder =
+        open_folder(plan->run_folder, history->bounded ? "wire/ingress" : "wire");
+    if (history->plain_folder < 0)
+        return history->plain_folder;
+    history->snapshot_folder =
+        history->slow ? open_folder(plan->run_folder, "snapshots")
+                      : openat(plan->run_folder, "snapshots", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+    return history->slow && history->snapshot_folder < 0 ? history->snapshot_folder : 0;
+}
+
+int history_open(struct history *history, const struct history_plan *plan)
+{
+    struct lane lane;
+
+    *history = (struct history){.direct = true};
+    int err = open_folders(history, plan);
+    if (err == 0)
+        err = snapshot_recover(history);
     for (uint32_t i = 0; err == 0 && lane_open(&lane, plan->arena, i) == 0; i++) {
         err = lane_writable(&lane, plan->arena, false);
         if (err == 0)
@@ -309,6 +329,17 @@ int history_drain(struct history *history)
     return err < 0 ? err : moved;
 }
 
+/* To its place in wire/, which a tracer that has become another user may not write: then the launcher
+ * does it when it takes the folder back. */
+static void move_up(int folder, const char *lane)
+{
+    char name[CHUNK_NAME_BYTES], up[CHUNK_NAME_BYTES + 3];
+
+    snprintf(name, sizeof(name), "%.32s.bin", lane);
+    snprintf(up, sizeof(up), "../%s", name);
+    (void)renameat(folder, name, folder, up);
+}
+
 static int close_lane(struct history *history, struct history_lane *lane)
 {
     int err;
@@ -322,7 +353,10 @@ static int close_lane(struct history *history, struct history_lane *lane)
     if (err < 0 || !history->bounded || !lane->plain)
         return err;
     lane->old_count = 0;
-    return chunk_join_plain(history->wire_folder, name_of(lane));
+    err = chunk_join_plain(history->plain_folder, name_of(lane));
+    if (err == 0)
+        move_up(history->plain_folder, name_of(lane));
+    return err;
 }
 
 int history_close(struct history *history)

@@ -4,7 +4,7 @@
  *
  * trace.keep = all: one file a lane, as long as the run. Else (keep = last 10s, or max_bytes set) each lane is written in chunks, files of
  * their own called LANE.NNNNNNNNNNNN by the sub-buffer they begin with, each a whole CTF stream; a new one begins every eighth of the time
- * or of the bytes, and the oldest are removed. So a pipeline can be up for weeks.
+ * or of the bytes, and the oldest are removed. So a pipeline can be up for weeks. Chunks of ingress stand in wire/ingress/.
  *
  * A successor finds the chunks by their names: the highest is the open one. It goes on from whatever its predecessor left, between any two
  * steps of all this; a snapshot that was not whole is dropped.
@@ -41,9 +41,9 @@ struct history_lane {
 struct history {
     struct history_lane lane[LANE_MAX];
     uint32_t lanes;
-    int run_folder; /* the caller's */
     int trace_folder;
-    int wire_folder;
+    int plain_folder;    /* wire/, or wire/ingress/ for chunks */
+    int snapshot_folder; /* -1: there is none */
     bool bounded;
     bool direct;         /* all files take O_DIRECT */
     uint64_t keep_ticks; /* 0: any age */

@@ -182,12 +182,30 @@ static int repair_snapshots(struct salvage *salvage)
 
 /* ---- wire/ ---- */
 
+/* Chunks of a bounded run become the one array. */
+static int gather_ingress(int wire)
+{
+    int folder = openat(wire, "ingress", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+
+    unlinkat(wire, "ingress.bin.new", 0);
+    if (folder < 0)
+        return errno == ENOENT ? 0 : -errno;
+    unlinkat(folder, "ingress.bin.new", 0);
+    int err = chunk_join_plain(folder, "ingress");
+    close(folder);
+    if (err == 0 && renameat(wire, "ingress/ingress.bin", wire, "ingress.bin") < 0 &&
+        errno != ENOENT)
+        err = -errno;
+    if (err == 0)
+        (void)unlinkat(wire, "ingress", AT_REMOVEDIR);
+    return err;
+}
+
 static int repair_ingress(struct salvage *salvage)
 {
     struct repair done;
 
-    unlinkat(salvage->wire_folder, "ingress.bin.new", 0);
-    int err = chunk_join_plain(salvage->wire_folder, "ingress");
+    int err = gather_ingress(salvage->wire_folder);
     if (err < 0)
         return err;
     err = repair_plain(salvage->wire_folder, "ingress.bin", &done);

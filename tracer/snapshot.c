@@ -23,23 +23,17 @@ static int link_lane(const struct history *history, const struct history_lane *l
     return 0;
 }
 
-static int make_folder(int at, const char *name)
-{
-    return mkdirat(at, name, 0755) < 0 && errno != EEXIST ? -errno : 0;
-}
-
 int snapshot_link(struct history *history)
 {
+    int snapshots = history->snapshot_folder;
     char name[CHUNK_NAME_BYTES];
 
-    int err = make_folder(history->run_folder, "snapshots");
-    if (err == 0)
-        err = make_folder(history->run_folder, "snapshots/new");
-    if (err < 0)
-        return err;
-    int folder = openat(history->run_folder, "snapshots/new", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+    if (mkdirat(snapshots, "new", 0755) < 0 && errno != EEXIST)
+        return -errno;
+    int folder = openat(snapshots, "new", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
     if (folder < 0)
         return -errno;
+    int err = 0;
     if (linkat(history->trace_folder, "metadata", folder, "metadata", 0) < 0)
         err = -errno;
     for (uint32_t i = 0; err == 0 && i < history->lanes; i++) {
@@ -47,18 +41,17 @@ int snapshot_link(struct history *history)
             err = link_lane(history, &history->lane[i], folder);
     }
     close(folder);
-    snprintf(name, sizeof(name), "snapshots/%03u-request-%" PRIu64, history->snapshots,
-             history->request);
-    if (err == 0 && renameat(history->run_folder, "snapshots/new", history->run_folder, name) < 0)
+    snprintf(name, sizeof(name), "%03u-request-%" PRIu64, history->snapshots, history->request);
+    if (err == 0 && renameat(snapshots, "new", snapshots, name) < 0)
         err = -errno;
     history->snapshots += err == 0;
     return err;
 }
 
 /* A snapshot whose links were not all made. */
-static int drop_half(int run_folder)
+static int drop_half(int snapshots)
 {
-    int folder = openat(run_folder, "snapshots/new", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+    int folder = openat(snapshots, "new", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
     DIR *entries = folder < 0 ? NULL : fdopendir(folder);
     const struct dirent *entry;
 
@@ -67,13 +60,13 @@ static int drop_half(int run_folder)
     while ((entry = readdir(entries)) != NULL)
         unlinkat(folder, entry->d_name, 0);
     closedir(entries);
-    return unlinkat(run_folder, "snapshots/new", AT_REMOVEDIR) < 0 ? -errno : 0;
+    return unlinkat(snapshots, "new", AT_REMOVEDIR) < 0 ? -errno : 0;
 }
 
 /* Number of the next snapshot: one more than the newest. */
-static uint32_t count(int run_folder)
+static uint32_t count(int snapshots)
 {
-    int folder = openat(run_folder, "snapshots", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+    int folder = openat(snapshots, ".", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
     DIR *entries = folder < 0 ? NULL : fdopendir(folder);
     const struct dirent *entry;
     uint32_t next = 0;
@@ -91,6 +84,8 @@ static uint32_t count(int run_folder)
 
 int snapshot_recover(struct history *history)
 {
-    history->snapshots = count(history->run_folder);
-    return drop_half(history->run_folder);
+    if (history->snapshot_folder < 0)
+        return 0;
+    history->snapshots = count(history->snapshot_folder);
+    return drop_half(history->snapshot_folder);
 }

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "stage/sandbox_table.h"
+
+#include "shm/cell.h"
+
+#include <seccomp.h>
+
+#define LIST(calls)                                                                                \
+    {                                                                                              \
+        calls, sizeof(calls) / sizeof(calls[0])                                                    \
+    }
+
+static const struct sandbox_call every[] = {
+    {SCMP_SYS(sched_yield), SANDBOX_ANY},     /* a turn for the others on our CPU */
+    {SCMP_SYS(clock_nanosleep), SANDBOX_ANY}, /* idle for long, or waiting for RUN */
+    {SCMP_SYS(restart_syscall), SANDBOX_ANY}, /* the same, after it was stopped and continued */
+    {SCMP_SYS(clock_gettime), SANDBOX_ANY},   /* where the vDSO cannot tell the time */
+    {SCMP_SYS(recvmsg), SANDBOX_ANY},         /* is the launcher still there? */
+    {SCMP_SYS(write), SANDBOX_STDERR},        /* a line into its log */
+    {SCMP_SYS(rt_sigreturn), SANDBOX_ANY},    /* told to end by SIGTERM */
+    {SCMP_SYS(close), SANDBOX_ANY},           /* what it gives back at its end, these three */
+    {SCMP_SYS(munmap), SANDBOX_ANY},
+    {SCMP_SYS(brk), SANDBOX_ANY},
+    {SCMP_SYS(exit_group), SANDBOX_ANY},
+    {SCMP_SYS(rt_sigprocmask),
+     SANDBOX_ANY}, /* abort() where shared memory is corrupt, these four */
+    {SCMP_SYS(getpid), SANDBOX_ANY},
+    {SCMP_SYS(gettid), SANDBOX_ANY},
+    {SCMP_SYS(tgkill), SANDBOX_SELF},
+};
+
+static const struct sandbox_call rx[] = {
+    {SCMP_SYS(recvmmsg), SANDBOX_ANY},    /* datagrams, plain */
+    {SCMP_SYS(epoll_wait), SANDBOX_ANY},  /* which of many sockets has some */
+    {SCMP_SYS(epoll_pwait), SANDBOX_ANY}, /* the same on aarch64 */
+    {SCMP_SYS(ppoll), SANDBOX_ANY},       /* parked until one has */
+    {SCMP_SYS(io_uring_enter),
+     SANDBOX_ANY},                  /* datagrams, io_uring; its operations: io_restrict.h */
+    {SCMP_SYS(futex), SANDBOX_ANY}, /* wakes a parked worker */
+    {SCMP_SYS(sched_getattr), SANDBOX_SELF}, /* moves to its place in the rotation, these two */
+    {SCMP_SYS(sched_setattr), SANDBOX_SELF},
+};
+
+static const struct sandbox_call worker[] = {
+    {SCMP_SYS(futex), SANDBOX_ANY},          /* parks, wakes a parked tx */
+    {SCMP_SYS(sched_getattr), SANDBOX_SELF}, /* moves to its place in the rotation, these two */
+    {SCMP_SYS(sched_setattr), SANDBOX_SELF},
+};
+
+static const struct sandbox_call tx[] = {
+    {SCMP_SYS(sendto), SANDBOX_ANY},         /* replies, plain */
+    {SCMP_SYS(io_uring_enter), SANDBOX_ANY}, /* replies, io_uring; its operations: io_restrict.h */
+    {SCMP_SYS(futex), SANDBOX_ANY},          /* parks */
+    {SCMP_SYS(sched_getattr), SANDBOX_SELF}, /* moves to its place in the rotation, these two */
+    {SCMP_SYS(sched_setattr), SANDBOX_SELF},
+};
+
+static const struct sandbox_call tracer[] = {
+    {SCMP_SYS(pwritev), SANDBOX_ANY},    /* sub-buffers to disk */
+    {SCMP_SYS(fcntl), SANDBOX_FLAGS},    /* O_DIRECT off, where a file system refuses it */
+    {SCMP_SYS(pread64), SANDBOX_ANY},    /* closes the gaps of a plain file */
+    {SCMP_SYS(pwrite64), SANDBOX_ANY},   /* size of the last packet */
+    {SCMP_SYS(ftruncate), SANDBOX_ANY},  /* cuts a file to its whole packets */
+    {SCMP_SYS(openat), SANDBOX_ANY},     /* next chunk, metadata: what the user may open */
+    {SCMP_SYS(uname), SANDBOX_ANY},      /* metadata: the host's name */
+    {SCMP_SYS(newfstatat), SANDBOX_ANY}, /* metadata, by stdio: these three */
+    {SCMP_SYS(fstat), SANDBOX_ANY},
+    {SCMP_SYS(write), SANDBOX_ANY},
+    {SCMP_SYS(renameat), SANDBOX_ANY}, /* metadata and snapshots appear whole */
+    {SCMP_SYS(unlinkat), SANDBOX_ANY}, /* the oldest chunk */
+    {SCMP_SYS(mkdirat), SANDBOX_ANY},  /* a snapshot: this and the next */
+    {SCMP_SYS(linkat), SANDBOX_ANY},
+    {SCMP_SYS(copy_file_range), SANDBOX_ANY}, /* chunks of ingress become one file */
+    {SCMP_SYS(mmap), SANDBOX_PRIVATE},        /* memory for the next file */
+};
+
+static const struct sandbox_table tables[] = {
+    [CELL_RX] = {"rx", LIST(every), LIST(rx)},
+    [CELL_TX] = {"tx", LIST(every), LIST(tx)},
+    [CELL_TRACER] = {"tracer", LIST(every), LIST(tracer)},
+    [CELL_WORKER] = {"worker", LIST(every), LIST(worker)},
+};
+
+const struct sandbox_table *sandbox_table(uint32_t cell_index)
+{
+    return &tables[cell_index < CELL_WORKER ? cell_index : CELL_WORKER];
+}
