@@ -6,6 +6,7 @@
 #include "launch/folders.h"
 #include "shm/region.h"
 #include "stage/control.h"
+#include "stage/io_restrict.h"
 #include "stage/sandbox.h"
 #include "tests/unit.h"
 
@@ -393,6 +394,57 @@ static void test_folders(void)
     CU_ASSERT(access(path, F_OK) < 0);
 }
 
+/* ---- io_uring ---- */
+
+static int submit(struct io_uring *ring, uint8_t operation, uint8_t flags, int fd)
+{
+    struct io_uring_cqe *cqe;
+    struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
+    static char byte[8];
+    io_uring_prep_rw(operation, sqe, fd, byte, operation == IORING_OP_NOP ? 0 : 1, 0);
+    sqe->flags = flags;
+    if (io_uring_submit_and_wait(ring, 1) < 0 || io_uring_peek_cqe(ring, &cqe) < 0)
+        return -EIO;
+    int result = cqe->res;
+    io_uring_cqe_seen(ring, cqe);
+    return result;
+}
+
+static void test_io_restrict(void)
+{
+    static const uint8_t operations[] = {IORING_OP_SEND, IORING_OP_RECV};
+    static const uint8_t many[IO_RESTRICT_MAX + 1] = {0};
+    struct io_uring_params params = {.flags = IORING_SETUP_SINGLE_ISSUER |
+                                              IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_R_DISABLED};
+    struct io_uring ring;
+    int pair[2];
+    int err = io_uring_queue_init_params(8, &ring, &params);
+    if (err < 0) {
+        UNIT_SKIP("io_uring: %s", strerror(-err));
+        return;
+    }
+    CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+    CU_ASSERT_EQUAL(io_restrict(&ring, many, sizeof(many)), -EINVAL);
+    CU_ASSERT_EQUAL_FATAL(io_restrict(&ring, operations, sizeof(operations)), 0);
+    CU_ASSERT_EQUAL(submit(&ring, IORING_OP_SEND, 0, pair[0]), 1);
+    CU_ASSERT_EQUAL(submit(&ring, IORING_OP_RECV, 0, pair[1]), 1);
+    CU_ASSERT_EQUAL(submit(&ring, IORING_OP_RECV, IOSQE_BUFFER_SELECT, pair[1]), -ENOBUFS);
+    CU_ASSERT_EQUAL(submit(&ring, IORING_OP_SEND, IOSQE_ASYNC, pair[0]), -EACCES);
+    CU_ASSERT_EQUAL(submit(&ring, IORING_OP_NOP, 0, -1), -EACCES);
+    CU_ASSERT_EQUAL(submit(&ring, IORING_OP_OPENAT, 0, AT_FDCWD), -EACCES);
+    CU_ASSERT_EQUAL(submit(&ring, IORING_OP_WRITE, 0, pair[0]), -EACCES);
+    CU_ASSERT_EQUAL(io_uring_register_files(&ring, pair, 2), -EACCES);
+    CU_ASSERT(io_restrict(&ring, operations, sizeof(operations)) < 0);
+    io_uring_queue_exit(&ring);
+    /* An enabled ring can be restricted no more. */
+    params.flags &= ~(unsigned)IORING_SETUP_R_DISABLED;
+    CU_ASSERT_EQUAL_FATAL(io_uring_queue_init_params(8, &ring, &params), 0);
+    CU_ASSERT_EQUAL(io_restrict(&ring, operations, sizeof(operations)), -EBADFD);
+    io_uring_queue_exit(&ring);
+    close(pair[0]);
+    close(pair[1]);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -403,6 +455,7 @@ int main(void)
         {"no user to become", test_no_user},
         {"what was obtained", test_notes},
         {"folders lent and taken back", test_folders},
+        {"io_uring restrictions", test_io_restrict},
         CU_TEST_INFO_NULL,
     };
     CU_SuiteInfo suites[] = {{.pName = "sandbox", .pTests = tests}, CU_SUITE_INFO_NULL};
