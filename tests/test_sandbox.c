@@ -150,7 +150,7 @@ static int child_sleeps(void *unused)
     struct stage stage;
 
     (void)unused;
-    if (enter(&stage, CELL_RX, WISH_NEED) < 0)
+    if (enter(&stage, CELL_RX, WISH_WANT) < 0)
         return 1;
     sched_yield();
     nanosleep(&moment, NULL);
