@@ -280,11 +280,13 @@ static void on_second_signal(int number)
 
 static void arm_second_signal(struct run *run)
 {
+    struct sigaction action = {.sa_handler = on_second_signal};
     sigset_t none;
 
     ending = run;
-    signal(SIGINT, on_second_signal);
-    signal(SIGTERM, on_second_signal);
+    sigfillset(&action.sa_mask); /* a third one does not meet it half way */
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
 }

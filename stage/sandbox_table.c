@@ -7,7 +7,7 @@
 
 #define LIST(calls)                                                                                \
     {                                                                                              \
-        calls, sizeof(calls) / sizeof(calls[0])                                                    \
+        calls, sizeof(calls) / sizeof((calls)[0])                                                  \
     }
 
 static const struct sandbox_call every[] = {

@@ -196,17 +196,14 @@ static int child_shows(void *unused)
 {
     char line[256];
     struct stage stage;
-    FILE *status =
-        fopen("/proc/self/status", "r"); /* read when it is read, not when it is opened */
+    int status = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
 
     (void)unused;
-    setvbuf(status, NULL, _IONBF, 0);
-    stage.name[0] = '\0';
     if (enter(&stage, CELL_TRACER, WISH_WANT) < 0)
         return 1;
     /* Neither read nor lseek is the tracer's. */
     ssize_t got;
-    for (off_t at = 0; (got = pread(fileno(status), line, sizeof(line), at)) > 0; at += got) {
+    for (off_t at = 0; (got = pread(status, line, sizeof(line), at)) > 0; at += got) {
         if (write(STDERR_FILENO, line, (size_t)got) != got)
             return 1;
     }
@@ -248,22 +245,17 @@ static void test_status(void)
 /* No user was given: with `want` it stays who it is, with `need` that is an error of one line. */
 static int child_no_user(void *wish)
 {
-    struct stage stage;
-    const uid_t before = geteuid();
-    const struct rlimit limit = {1 << 20, 1 << 20};
-
-    setrlimit(RLIMIT_MEMLOCK, &limit);
-    stage.name[0] = '\0';
+    enum config_wish asked = *(enum config_wish *)wish;
     int pair[2];
+
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
         return 1;
-    stage = (struct stage){.cell_index = CELL_TRACER, .cell = cell, .control = pair[0], .uid = -1};
-    stage.config.isolate.sandbox = *(enum config_wish *)wish;
+    struct stage stage = {.cell_index = CELL_TRACER, .cell = cell, .control = pair[0], .uid = -1};
+    stage.config.isolate.sandbox = asked;
     strcpy(stage.config.isolate.user, "nobody");
     int err = sandbox_enter(&stage);
     fputs(stage.error, stderr);
-    return err == (*(enum config_wish *)wish == WISH_NEED ? -EPERM : 0) && geteuid() == before ? 0
-                                                                                               : 2;
+    return err == (asked == WISH_NEED ? -EPERM : 0) ? 0 : 2;
 }
 
 static void test_no_user(void)
@@ -274,6 +266,9 @@ static void test_no_user(void)
     CU_ASSERT_STRING_EQUAL(said, "isolate.sandbox = need: cannot become nobody: the run directory "
                                  "cannot be given to that user; start it as root, or: --set "
                                  "isolate.sandbox=want");
+    wish = WISH_WANT;
+    CU_ASSERT_EQUAL(unit_child(child_no_user, &wish, said, sizeof(said)), 0);
+    CU_ASSERT_STRING_EQUAL(said, "");
 }
 
 struct note {

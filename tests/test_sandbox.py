@@ -319,8 +319,24 @@ def test_ctrl_c_gives_everything_back(lab: Lab, times: int) -> None:
     assert_belongs_to_us(directory)
 
 
-def test_a_killed_launcher_leaves_a_run_that_clean_gives_back(alone: Callable[..., Alone]) -> None:
-    run = alone("--set", "trace.keep=last 1s")
+@pytest.fixture
+def elsewhere() -> Iterator[list[str]]:
+    """What goes before a command that is to see run files of its own: `clean` takes all of them."""
+    mounts = "mount -t tmpfs tmpfs /run/tickline && echo && exec sleep 300"
+    Path("/run/tickline").mkdir(mode=0o700, exist_ok=True)
+    holder = subprocess.Popen(
+        ["unshare", "--mount", "sh", "-c", mounts], stdout=subprocess.PIPE, text=True
+    )
+    holder.stdout.readline()
+    yield ["nsenter", f"--mount=/proc/{holder.pid}/ns/mnt", f"--wd={ROOT}"]
+    holder.kill()
+    holder.communicate()
+
+
+def test_a_killed_launcher_leaves_a_run_that_clean_gives_back(
+    alone: Callable[..., Alone], elsewhere: list[str]
+) -> None:
+    run = alone("--set", "trace.keep=last 1s", before=tuple(elsewhere))
     pids = run.ready()["pids"]
     run.ask()
     run.process.kill()
@@ -331,7 +347,9 @@ def test_a_killed_launcher_leaves_a_run_that_clean_gives_back(alone: Callable[..
         time.sleep(0.05)
     assert (run.directory / "trace").stat().st_uid == NOBODY
     assert (run.directory / "wire" / "ingress.bin").stat().st_size > 0  # whole, and to be read
-    done = subprocess.run([TICKLINE, "clean"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [*elsewhere, TICKLINE, "clean"], capture_output=True, text=True, check=True
+    )
     assert f"sandbox-{os.getpid()}" in done.stdout
     assert_belongs_to_us(run.directory)
 
