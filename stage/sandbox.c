@@ -13,7 +13,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -169,15 +168,6 @@ static int arm_filter(const struct stage *stage)
 
 /* ---- user and capabilities ---- */
 
-/* A limit counts from now on, and memory that is locked as it comes must not run into it. */
-static void keep_memory_locked(void)
-{
-    const struct rlimit most = {RLIM_INFINITY, RLIM_INFINITY};
-
-    if (setrlimit(RLIMIT_MEMLOCK, &most) < 0)
-        (void)mlockall(MCL_CURRENT);
-}
-
 static void empty_bounding_set(void)
 {
     for (unsigned long capability = 0; prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0;
@@ -245,7 +235,6 @@ int sandbox_enter(struct stage *stage)
     if (wish == WISH_NO)
         return 0;
     tzset(); /* reads /etc/localtime now, not at the first line of the log */
-    keep_memory_locked();
     empty_bounding_set();
     snprintf(before, sizeof(before), "uid %u", geteuid());
     int err = become_user(stage);

@@ -298,7 +298,9 @@ static void lock_memory(struct stage *stage)
 
     if (stage->config.memory.lock == WISH_NO)
         return;
-    int err = mlockall(MCL_CURRENT | MCL_FUTURE) < 0 ? errno : 0;
+    /* All that is needed on the way of a request is there. What comes later is not locked: a stage
+     * that has given up its rights could get none beyond RLIMIT_MEMLOCK. */
+    int err = mlockall(MCL_CURRENT) < 0 ? errno : 0;
     stage_note(stage, "memory.lock", asked[stage->config.memory.lock], err ? "no" : "yes",
                err ? strerror(err) : "");
     if (err)

@@ -132,6 +132,7 @@ static int create(struct trace_file *file, int folder, const char *name)
     }
     if (file->fd < 0)
         return -errno;
+    own_by_folder(folder, file->fd);
     crash_point("file:created");
     return 0;
 }
