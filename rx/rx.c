@@ -287,7 +287,7 @@ static bool is_in_vain(const struct stage *stage, const struct rx *rx)
     bool gone = false;
 
     for (uint32_t i = 0; stage->draining && i < rx->workers; i++)
-        gone = gone || stage_gone(stage, CELL_WORKER + i);
+        gone = gone || stage_ended(stage, CELL_WORKER + i);
     return gone;
 }
 

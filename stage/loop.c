@@ -21,6 +21,7 @@ struct loop {
     uint64_t tick_ticks;
     uint64_t gap_ticks;
     uint64_t park_ticks; /* 0: never */
+    uint64_t patience_ticks;
     uint64_t hold_ticks; /* how long the source keeps the CPU at most */
     uint64_t gave_way;   /* tsc of its last yield */
     struct rotation rotation;
@@ -56,7 +57,8 @@ static void tick(struct loop *loop, uint64_t now)
         stage->ops->tick(stage, now);
     if (stage->trace.lane.control)
         trace_tend(&stage->trace);
-    if (!stage_wanted(stage) && !stage->draining) {
+    bool wanted = stage_wanted(stage);
+    if (!wanted && !stage->draining) {
         stage->draining = true;
         (void)cell_move(stage->cell, CELL_DRAINING, CELL_BY_STAGE);
     }
@@ -138,9 +140,21 @@ static void wait_turn(struct loop *loop, uint64_t now, bool idle)
     book(loop, REGIME_IDLE, loop->turn_began);
 }
 
+/* Nothing more will come. Without a launcher nobody replaces or ends the others: a stage that has waited
+ * for one of them in vain goes. */
+static bool is_done(const struct loop *loop)
+{
+    const struct stage *stage = loop->stage;
+
+    return stage->ops->drained(loop->stage) ||
+           (stage->orphaned && loop->booked - loop->idle_since > loop->patience_ticks);
+}
+
 static void turn(struct loop *loop)
 {
     struct stage *stage = loop->stage;
+    /* Asked before the poll: what upstream published last is seen by one that begins after its end. */
+    bool may_end = unlikely(stage->draining) && is_done(loop);
     int moved = stage->ops->poll(stage);
     uint64_t now = tsc_read();
 
@@ -152,8 +166,7 @@ static void turn(struct loop *loop)
         book(loop, REGIME_IDLE, now);
         if (now - loop->turn_began > loop->gap_ticks)
             book_gap(loop, now - loop->turn_began);
-        if (stage->draining && stage->ops->drained(stage))
-            loop->finished = true;
+        loop->finished = may_end;
     } else if (moved == -EAGAIN) {
         book(loop, REGIME_BLOCKED, now);
         loop->idle_since = now;
@@ -181,6 +194,7 @@ void stage_loop(struct stage *stage)
         .tick_ticks = clock_ticks(&stage->clock, TICK_NS),
         .gap_ticks = clock_ticks(&stage->clock, GAP_NS),
         .park_ticks = clock_ticks(&stage->clock, stage->wait.park_after_ns),
+        .patience_ticks = clock_ticks(&stage->clock, stage->config.supervise.drain_timeout_ns),
         .hold_ticks = clock_ticks(&stage->clock, ROTATION_HOLD_NS),
         .gave_way = now,
         .rotation = {.stale_ticks = clock_ticks(&stage->clock, ROTATION_STALE_NS),

@@ -229,7 +229,10 @@ int stage_consumer(struct stage *stage, struct ring_consumer *consumer, const ch
     if (err < 0)
         return mismatch_error(stage, name, &mismatch);
     consumer->control = region_writable(&region, RING_CONTROL_OFFSET, PAGE_BYTES);
-    return consumer->control ? 0 : stage_error(stage, -errno, "%s: %s", name, strerror(errno));
+    if (!consumer->control)
+        return stage_error(stage, -errno, "%s: %s", name, strerror(errno));
+    ring_awake(consumer);
+    return 0;
 }
 
 int stage_deposit(struct stage *stage, const char *name, int fd)
@@ -346,34 +349,35 @@ static int start(struct stage *stage)
 
 /* ---- run ---- */
 
-bool stage_wanted(struct stage *stage)
+/* Ten times a second. */
+static bool launcher_died(struct stage *stage)
 {
+    uint64_t tenth = (uint64_t)(stage->clock.hz / 10);
     struct control_message message;
     int fd;
 
-    if (told_to_end || load_acquire(&stage->cell->wanted) >= CELL_WANT_DRAIN)
-        return false;
-    /* Ten times a second: has the launcher died? */
-    if (stage->figures.heartbeat / (uint64_t)(stage->clock.hz / 10) ==
-        tsc_read() / (uint64_t)(stage->clock.hz / 10))
-        return true;
+    if (stage->orphaned || stage->figures.heartbeat / tenth == tsc_read() / tenth)
+        return stage->orphaned;
     int err = control_receive(stage->control, &message, &fd, 0);
     if (fd >= 0)
         close(fd);
-    return err != -ECONNRESET;
+    return err == -ECONNRESET;
 }
 
-bool stage_upstream_done(const struct stage *stage, uint32_t cell_index)
+bool stage_wanted(struct stage *stage)
 {
-    enum cell_state state = cell_state(&stage->cells->cell[cell_index]);
-
-    return state == CELL_DONE || state == CELL_DEAD || state == CELL_FAILED;
+    stage->orphaned = launcher_died(stage);
+    return !stage->orphaned && !told_to_end && load_acquire(&stage->cell->wanted) < CELL_WANT_DRAIN;
 }
 
-bool stage_gone(const struct stage *stage, uint32_t cell_index)
+bool stage_ended(const struct stage *stage, uint32_t cell_index)
 {
-    return stage_upstream_done(stage, cell_index) &&
-           load_acquire(&stage->cells->cell[cell_index].wanted) == CELL_WANT_STOP;
+    const struct cell *cell = &stage->cells->cell[cell_index];
+    enum cell_state state = cell_state(cell);
+    bool killed = state == CELL_DEAD || state == CELL_FAILED;
+
+    return state == CELL_DONE ||
+           (killed && (stage->orphaned || load_acquire(&cell->wanted) == CELL_WANT_STOP));
 }
 
 static void await_run(struct stage *stage)

@@ -33,7 +33,7 @@ struct stage_ops {
     int (*open)(struct stage *stage);
     int (*poll)(struct stage *stage);
     void (*tick)(struct stage *stage, uint64_t now); /* about 1 kHz; may be NULL */
-    bool (*drained)(struct stage *stage);            /* asked after an idle turn while draining */
+    bool (*drained)(struct stage *stage);            /* asked before each turn while draining */
     void (*close)(struct stage *stage);
     /* Sleeps until there may be input, at most `ns`. Returns whether it slept.
      */
@@ -64,6 +64,7 @@ struct stage {
     struct region arena; /* read-only; lane_writable gives what one may write of it */
     struct wait_plan wait;
     bool draining;
+    bool orphaned; /* the launcher is gone */
 
     /* the loop's own, published by its tick; programs add to theirs */
     struct cell_lazy figures;
@@ -123,11 +124,8 @@ void stage_loop(struct stage *stage);
 /* False once the launcher is gone or somebody told this process to end: drain. */
 bool stage_wanted(struct stage *stage);
 
-/* The cell of the stage that feeds us has ended: nothing more will come. */
-bool stage_upstream_done(const struct stage *stage, uint32_t cell_index);
-
-/* It was told to stop and has ended, or was killed and gets no successor: what is published for it will
- * not be taken. */
-bool stage_gone(const struct stage *stage, uint32_t cell_index);
+/* This stage has ended and gets no successor: nothing more will come from it, and what is published for it
+ * will not be taken. */
+bool stage_ended(const struct stage *stage, uint32_t cell_index);
 
 #endif

@@ -75,7 +75,7 @@ static int tracer_poll(struct stage *stage)
 
 static bool tracer_drained(struct stage *stage)
 {
-    return stage_upstream_done(stage, CELL_TX);
+    return stage_ended(stage, CELL_TX);
 }
 
 static bool tracer_park(struct stage *stage, uint64_t ns)

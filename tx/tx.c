@@ -253,7 +253,7 @@ static bool tx_drained(struct stage *stage)
     const struct tx *tx = stage->self;
 
     for (uint32_t i = 0; i < tx->rings; i++) {
-        if (!stage_upstream_done(stage, CELL_WORKER + i))
+        if (!stage_ended(stage, CELL_WORKER + i))
             return false;
     }
     return tx->oldest == tx->newest;

@@ -136,7 +136,7 @@ static int worker_poll(struct stage *stage)
     while (moved < worker->burst && (in = ring_peek(&worker->in)) != NULL) {
         struct ring_slot *out = ring_claim(&worker->out);
         if (!out) {
-            if (moved == 0 && !(stage->draining && stage_gone(stage, CELL_TX)))
+            if (moved == 0 && !(stage->draining && stage_ended(stage, CELL_TX)))
                 return -EAGAIN;
             break;
         }
@@ -156,7 +156,7 @@ static int worker_poll(struct stage *stage)
 
 static bool worker_drained(struct stage *stage)
 {
-    return stage_upstream_done(stage, CELL_RX);
+    return stage_ended(stage, CELL_RX);
 }
 
 static bool worker_park(struct stage *stage, uint64_t ns)
