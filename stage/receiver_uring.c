@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Receiving by io_uring: one multishot receive a socket, buffers lent by the ring. */
+#include "stage/io_restrict.h"
 #include "stage/receiver_memory.h"
 
 #include <errno.h>
@@ -35,9 +36,10 @@ static int arm(struct receiver *receiver, uint32_t socket)
 
 static int open_ring(struct receiver *receiver)
 {
+    static const uint8_t operations[] = {IORING_OP_RECVMSG, IORING_OP_TIMEOUT};
     struct io_uring_params params = {
         .flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
-                 IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_CQSIZE,
+                 IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_CQSIZE | IORING_SETUP_R_DISABLED,
         .cq_entries = 4096,
     };
     int err = io_uring_queue_init_params(2 * RECEIVER_SOCKETS_MAX, &receiver->ring, &params);
@@ -56,9 +58,10 @@ static int open_ring(struct receiver *receiver)
         .bgid = BUFFER_GROUP,
     };
     err = io_uring_register_buf_ring(&receiver->ring, &reg, 0);
-    if (err == 0)
-        io_uring_buf_ring_init(receiver->buf_ring);
-    return err;
+    if (err < 0)
+        return err;
+    io_uring_buf_ring_init(receiver->buf_ring);
+    return io_restrict(&receiver->ring, operations, sizeof(operations));
 }
 
 static void clear(struct receiver *receiver)

@@ -70,8 +70,9 @@ static const struct sandbox_call tracer[] = {
     {SCMP_SYS(unlinkat), SANDBOX_ANY}, /* the oldest chunk */
     {SCMP_SYS(mkdirat), SANDBOX_ANY},  /* a snapshot: this and the next */
     {SCMP_SYS(linkat), SANDBOX_ANY},
-    {SCMP_SYS(copy_file_range), SANDBOX_ANY}, /* chunks of ingress become one file */
-    {SCMP_SYS(mmap), SANDBOX_PRIVATE},        /* memory for the next file */
+    {SCMP_SYS(getdents64), SANDBOX_ANY}, /* which chunks there are */
+    {SCMP_SYS(geteuid), SANDBOX_ANY},    /* whose a new file is */
+    {SCMP_SYS(mmap), SANDBOX_PRIVATE},   /* memory for the next file */
 };
 
 static const struct sandbox_table tables[] = {

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "stage/io.h"
 
+#include "stage/io_restrict.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,8 +18,9 @@ struct sender {
 
 int sender_open(struct sender **result, bool uring, int socket, uint32_t depth)
 {
-    struct io_uring_params params = {.flags =
-                                         IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN};
+    static const uint8_t operations[] = {IORING_OP_SEND};
+    struct io_uring_params params = {.flags = IORING_SETUP_SINGLE_ISSUER |
+                                              IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_R_DISABLED};
     struct sender *sender = calloc(1, sizeof(*sender));
 
     if (!sender)
@@ -31,6 +34,11 @@ int sender_open(struct sender **result, bool uring, int socket, uint32_t depth)
             return err;
         }
         sender->uring = true;
+        err = io_restrict(&sender->ring, operations, sizeof(operations));
+        if (err < 0) {
+            sender_close(sender);
+            return err;
+        }
     }
     *result = sender;
     return 0;
