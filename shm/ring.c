@@ -193,8 +193,6 @@ int ring_consumer_attach(struct ring_consumer *consumer, const struct region *re
     };
     consumer->next = load_acquire(&consumer->control->tail);
     consumer->ahead = consumer->next;
-    /* A predecessor may have been killed in its sleep; else each publish would ring for it. */
-    store_relaxed(&consumer->control->parked, (uint32_t)RING_AWAKE);
     crash_point("ring:consumer_attached");
     return tail_check(consumer->slots, consumer->mask, consumer->slot_bytes, consumer->start,
                       consumer->next, mismatch);

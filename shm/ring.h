@@ -264,6 +264,13 @@ static inline bool ring_wake(struct ring_producer *producer, bool was_idle)
     return true;
 }
 
+/* Consumer, when it takes over: a predecessor may have been killed in its sleep, and each publish would
+ * ring for it. */
+static inline void ring_awake(struct ring_consumer *consumer)
+{
+    store_relaxed(&consumer->control->parked, (uint32_t)RING_AWAKE);
+}
+
 /*
  * Consumer: sleeps until the bell, at most `ns`. `near`: the producer runs on our CPU. False where
  * a message was there already and nobody slept.

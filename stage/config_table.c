@@ -113,8 +113,8 @@ const struct config_key config_keys[] = {
 
     {"supervise", "restart", CONFIG_SWITCH, AT(supervise.restart), "on", .words = "on|off",
      .help = "Replace a stage that was killed; off: its end is the end of the run."},
-    {"supervise", "max_restarts", CONFIG_U32, AT(supervise.max_restarts), "5", .min = 1,
-     .max = 64, .step = CONFIG_ANY,
+    {"supervise", "max_restarts", CONFIG_U32, AT(supervise.max_restarts), "5", .min = 1, .max = 64,
+     .step = CONFIG_ANY,
      .help = "Restarts within supervise.window; one more, and the run is drained and fails."},
     {"supervise", "window", CONFIG_TIME, AT(supervise.window_ns), "10s", .min = 1000000,
      .max = 3600 * SECOND, .step = CONFIG_ANY, .help = "Time over which restarts are counted."},

@@ -461,8 +461,10 @@ static uint64_t check_history(struct bounded *made)
         }
     }
     CU_ASSERT_EQUAL(next, made->request + 1);
-    CU_ASSERT_EQUAL_FATAL(chunk_list(wire, "ingress", &chunks), 0);
+    int ingress = openat(made->folder, "wire/ingress", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+    CU_ASSERT_EQUAL_FATAL(chunk_list(ingress, "ingress", &chunks), 0);
     CU_ASSERT_EQUAL(chunks.count, 0);
+    close(ingress);
     get(wire, "ingress.bin", &bytes);
     const struct ingress_record *record = (const struct ingress_record *)(void *)bytes.data;
     CU_ASSERT_FATAL(bytes.size >= 32);
@@ -501,7 +503,7 @@ static void test_bounded_restarts(void)
             }
             kill_tracer(&made);
             run_owners(&made, 100);
-            CU_ASSERT(bytes_in(&made, "trace") + bytes_in(&made, "wire") <=
+            CU_ASSERT(bytes_in(&made, "trace") + bytes_in(&made, "wire/ingress") <=
                       MAX_BYTES + 4 * SUBBUFFER);
         }
         trace_close(&made.rx);
@@ -574,14 +576,14 @@ static void test_killed_while_joining(void)
             drain_all(&made);
         }
         kill_tracer(&made);
-        int wire = openat(made.folder, "wire", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
-        snprintf(command, sizeof(command), "cd %s && cp -r wire kept", made.path);
+        int wire = openat(made.folder, "wire/ingress", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+        snprintf(command, sizeof(command), "cd %s && cp -r wire/ingress kept", made.path);
         CU_ASSERT_EQUAL(system(command), 0);
         if (step > 0)
             CU_ASSERT_EQUAL(chunk_join_plain(wire, "ingress"), 0);
         snprintf(command, sizeof(command),
-                 "cd %s && cp kept/ingress.0* wire && rm -r kept && head -c 1000 "
-                 "/dev/zero > wire/ingress.bin.new",
+                 "cd %s && cp kept/ingress.0* wire/ingress && rm -r kept && head -c 1000 "
+                 "/dev/zero > wire/ingress/ingress.bin.new",
                  made.path);
         CU_ASSERT_EQUAL(system(command), 0);
         CU_ASSERT_EQUAL(chunk_list(wire, "ingress", &chunks), 0);

@@ -124,7 +124,10 @@ int ctf_save_metadata(int folder, const struct ctf_facts *facts)
     if (err < 0)
         return err;
     crash_point("file:metadata_written");
-    return renameat(folder, "metadata.new", folder, "metadata") < 0 ? -errno : 0;
+    if (renameat(folder, "metadata.new", folder, "metadata") < 0)
+        return -errno;
+    crash_point("file:metadata_renamed");
+    return 0;
 }
 
 static bool read_uuid(const char *text, struct ctf_uuid *uuid)

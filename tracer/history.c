@@ -128,6 +128,33 @@ static int open_chunk(struct history *history, struct history_lane *mine, const 
     return begin_again(history, mine, lane, plan, &chunks);
 }
 
+/* LANE.bin, made of the chunks, in wire/ingress/ while it is worked on, and its place in wire/. */
+static void whole_names(const struct history_lane *lane, char name[CHUNK_NAME_BYTES],
+                        char up[CHUNK_NAME_BYTES])
+{
+    snprintf(name, CHUNK_NAME_BYTES, "%.32s.bin", name_of(lane));
+    snprintf(up, CHUNK_NAME_BYTES, "../%.32s.bin", name_of(lane));
+}
+
+/* A tracer that has become another user may not write to wire/: then the launcher does it when it takes
+ * the folder back. */
+static void move_up(const struct history *history, const struct history_lane *lane)
+{
+    char name[CHUNK_NAME_BYTES], up[CHUNK_NAME_BYTES];
+
+    whole_names(lane, name, up);
+    (void)renameat(history->plain_folder, name, history->plain_folder, up);
+}
+
+/* What a predecessor had moved up is worked on again. */
+static void move_down(const struct history *history, const struct history_lane *lane)
+{
+    char name[CHUNK_NAME_BYTES], up[CHUNK_NAME_BYTES];
+
+    whole_names(lane, name, up);
+    (void)renameat(history->plain_folder, up, history->plain_folder, name);
+}
+
 static int open_lane(struct history *history, const struct lane *lane,
                      const struct history_plan *plan)
 {
@@ -138,6 +165,8 @@ static int open_lane(struct history *history, const struct lane *lane,
     *mine = (struct history_lane){.plain = lane->entry->kind == LANE_PLAIN, .began = tsc_read()};
     mine->file.lane = *lane;
     snprintf(name, sizeof(name), "%s%s", lane->entry->name, mine->plain ? ".bin" : "");
+    if (history->bounded && mine->plain)
+        move_down(history, mine);
     if (history->bounded)
         err = open_chunk(history, mine, lane, plan);
     else
@@ -329,17 +358,6 @@ int history_drain(struct history *history)
     return err < 0 ? err : moved;
 }
 
-/* To its place in wire/, which a tracer that has become another user may not write: then the launcher
- * does it when it takes the folder back. */
-static void move_up(int folder, const char *lane)
-{
-    char name[CHUNK_NAME_BYTES], up[CHUNK_NAME_BYTES + 3];
-
-    snprintf(name, sizeof(name), "%.32s.bin", lane);
-    snprintf(up, sizeof(up), "../%s", name);
-    (void)renameat(folder, name, folder, up);
-}
-
 static int close_lane(struct history *history, struct history_lane *lane)
 {
     int err;
@@ -355,7 +373,7 @@ static int close_lane(struct history *history, struct history_lane *lane)
     lane->old_count = 0;
     err = chunk_join_plain(history->plain_folder, name_of(lane));
     if (err == 0)
-        move_up(history->plain_folder, name_of(lane));
+        move_up(history, lane);
     return err;
 }
 

@@ -191,6 +191,8 @@ static int gather_ingress(int wire)
     if (folder < 0)
         return errno == ENOENT ? 0 : -errno;
     unlinkat(folder, "ingress.bin.new", 0);
+    /* What was joined before comes first. */
+    (void)renameat(wire, "ingress.bin", folder, "ingress.bin");
     int err = chunk_join_plain(folder, "ingress");
     close(folder);
     if (err == 0 && renameat(wire, "ingress/ingress.bin", wire, "ingress.bin") < 0 &&

@@ -32,6 +32,7 @@ static void attach_consumer(struct ring_consumer *consumer, const struct region 
     struct region_mismatch mismatch;
 
     CU_ASSERT_EQUAL_FATAL(ring_consumer_attach(consumer, region, &mismatch), 0);
+    ring_awake(consumer);
 }
 
 static void make(void)
