@@ -150,7 +150,7 @@ $(BUILD)/fuzz/request: $(BUILD)/obj/rx/frame.o $(filter-out %/main.o,$(call obje
 $(BUILD)/fuzz/runfile: $(BUILD)/obj/launch/runfile.o
 $(BUILD)/fuzz/control: $(BUILD)/obj/launch/process.o
 $(BUILD)/fuzz/latency: $(BUILD)/obj/launch/latency.o
-$(BUILD)/fuzz/drain: $(filter-out %/main.o,$(call objects,tracer))
+$(BUILD)/fuzz/drain $(BUILD)/fuzz/repair: $(filter-out %/main.o,$(call objects,tracer))
 $(FUZZERS:%=$(BUILD)/fuzz/%): $(BUILD)/fuzz/%: $(FUZZ)/%.o $(FUZZ_SHARED:%=$(FUZZ)/%.o) $(STAGE) $(SHM)
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -fsanitize=fuzzer -Wl,--wrap=region_corrupt -o $@ $^ $(STAGE_LIBS)

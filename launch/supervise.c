@@ -89,6 +89,13 @@ static struct ring_waiting waiting_for(const struct pipeline *pipeline,
     return all;
 }
 
+/* The cell of a dead process is the launcher's: what it may have written there must not end us. */
+static void mend_state(struct cell *cell)
+{
+    if (load_relaxed(&cell->state) >= CELL_STATE_COUNT)
+        store_relaxed(&cell->state, (uint32_t)CELL_FAILED);
+}
+
 static void note_death(struct pipeline *pipeline, struct process *process)
 {
     struct cell *cell = cell_of(pipeline, process);
@@ -124,6 +131,7 @@ static int ended(struct pipeline *pipeline, struct process *process)
 {
     struct cell *cell = cell_of(pipeline, process);
 
+    mend_state(cell);
     if (cell_state(cell) == CELL_DONE && load_relaxed(&cell->wanted) >= CELL_WANT_DRAIN) {
         process->gone = true;
         return 0;

@@ -289,7 +289,7 @@ int ring_waiting(const struct region *region, struct ring_waiting *waiting)
     struct region_mismatch mismatch;
     struct ring_producer producer;
 
-    int err = ring_producer_attach(&producer, region, &mismatch);
+    int err = producer_at(&producer, region, &mismatch);
     if (err < 0)
         return err;
     uint64_t tail = producer.limit - producer.mask - 1;

@@ -108,21 +108,21 @@ static int allow(scmp_filter_ctx filter, const struct sandbox_call *call)
     switch (call->argument) {
     case SANDBOX_STDERR:
         return seccomp_rule_add(filter, action, call->number, 1,
-                                SCMP_A0(SCMP_CMP_EQ, STDERR_FILENO));
+                                SCMP_A0(SCMP_CMP_EQ, STDERR_FILENO, 0));
     case SANDBOX_SELF:
-        err = seccomp_rule_add(filter, action, call->number, 1, SCMP_A0(SCMP_CMP_EQ, 0));
+        err = seccomp_rule_add(filter, action, call->number, 1, SCMP_A0(SCMP_CMP_EQ, 0, 0));
         return err ? err
                    : seccomp_rule_add(filter, action, call->number, 1,
-                                      SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)armed.pid));
+                                      SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)armed.pid, 0));
     case SANDBOX_PRIVATE:
         return seccomp_rule_add(filter, action, call->number, 2,
                                 SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0),
                                 SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_TYPE, MAP_PRIVATE));
     case SANDBOX_FLAGS:
-        err = seccomp_rule_add(filter, action, call->number, 1, SCMP_A1(SCMP_CMP_EQ, F_GETFL));
+        err = seccomp_rule_add(filter, action, call->number, 1, SCMP_A1(SCMP_CMP_EQ, F_GETFL, 0));
         return err ? err
                    : seccomp_rule_add(filter, action, call->number, 1,
-                                      SCMP_A1(SCMP_CMP_EQ, F_SETFL));
+                                      SCMP_A1(SCMP_CMP_EQ, F_SETFL, 0));
     case SANDBOX_ANY:
     default:
         return seccomp_rule_add(filter, action, call->number, 0);

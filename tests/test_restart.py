@@ -60,7 +60,7 @@ def test_killed_under_load(victim: str, sets: list[str], tmp_path: Path) -> None
     tally = chaos.Tally()
     chaos.one_run(options, random.Random(7), tmp_path, KILLS, tally, dump=False)
     assert not tally.failures
-    assert tally.restarts >= KILLS - 1
+    assert tally.restarts >= KILLS // 2
 
 
 def failed_run(lab: Lab, **values: Any) -> Outcome:

@@ -70,6 +70,9 @@ static int open_rings(struct stage *stage, struct tx *tx)
         /* What a predecessor had counted and not committed is done: it was sent before it was
          * counted. */
         uint64_t counted = cells_counted(stage->cells, i);
+        uint64_t most = tx->from[i].next - tx->from[i].start + tx->from[i].mask + 1;
+        if (counted > most)
+            region_corrupt("outputs counted", most, counted);
         tx->from[i].next = position_max(tx->from[i].next, tx->from[i].start + counted);
         tx->counted[i] = tx->from[i].next;
         tx->completed += counted;
@@ -158,6 +161,18 @@ static void finish(struct stage *stage, struct tx *tx, uint32_t ring, const stru
         };
 }
 
+/* What becomes of an output that is no reply. */
+static uint8_t unsent(const struct ring_slot *slot)
+{
+    if (slot->kind == RING_FILTERED)
+        return OUTCOME_FILTERED;
+    if (unlikely(slot->kind != RING_REJECTED))
+        region_corrupt("ring slot kind", RING_REJECTED, slot->kind);
+    if (unlikely(slot->reason >= REASON_COUNT))
+        region_corrupt("ring slot reason", REASON_COUNT - 1, slot->reason);
+    return (uint8_t)(OUTCOME_REJECTED + slot->reason);
+}
+
 /* One output of a ring. -EAGAIN: the kernel has no room for it; nothing has happened then. */
 static int take_output(struct stage *stage, struct tx *tx, uint32_t ring,
                        const struct ring_slot *slot)
@@ -166,9 +181,7 @@ static int take_output(struct stage *stage, struct tx *tx, uint32_t ring,
 
     if (slot->kind != RING_REPLY) {
         trace_stamp_at(&stage->trace, now, POINT_tx_got, 0, slot->request);
-        finish(stage, tx, ring, slot,
-               slot->kind == RING_FILTERED ? OUTCOME_FILTERED
-                                           : (uint8_t)(OUTCOME_REJECTED + slot->reason));
+        finish(stage, tx, ring, slot, unsent(slot));
         return 0;
     }
     store_relaxed(&stage->cells->sending[ring], tx->from[ring].next + 1);

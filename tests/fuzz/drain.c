@@ -19,12 +19,13 @@ struct work {
 };
 
 static int run_folder;
-static int folder[2];
-static const char *const names[2] = {"trace", "wire"};
+enum { FOLDERS = 3 };
+static int folder[FOLDERS];
+static const char *const names[FOLDERS] = {"trace", "wire", "wire/ingress"};
 
 static void sweep(void)
 {
-    for (int i = 0; i < 2; i++) {
+    for (int i = FOLDERS; i-- > 0;) {
         fuzz_sweep(folder[i]);
         unlinkat(run_folder, names[i], AT_REMOVEDIR);
     }
@@ -35,7 +36,7 @@ static void make_folders(void)
     char path[64];
 
     run_folder = fuzz_folder(path);
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < FOLDERS; i++) {
         fuzz_require(mkdirat(run_folder, names[i], 0700) == 0);
         folder[i] = openat(run_folder, names[i], O_DIRECTORY | O_RDONLY | O_CLOEXEC);
     }
@@ -90,7 +91,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                       .run_folder = run_folder};
     (void)fuzz_stops(act, &work);
     (void)fuzz_close_new(&open);
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < FOLDERS; i++)
         fuzz_sweep(folder[i]);
     return 0;
 }
