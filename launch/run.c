@@ -3,6 +3,7 @@
 
 #include "launch/counters.h"
 #include "launch/folders.h"
+#include "launch/salvage.h"
 #include "launch/serve.h"
 #include "stage/cpu.h"
 #include "stage/log.h"
@@ -376,6 +377,19 @@ static int complain_of_counters(const struct run *run, int err)
     return complain(run, message, err == -ENOSPC || err == -EDQUOT ? 4 : 1);
 }
 
+/* Where the tracer is gone for good, what it had not written stands in the arena still. */
+static void save_trace(struct run *run)
+{
+    struct pipeline *pipeline = &run->pipeline;
+    const struct process *tracer = &pipeline->process[pipeline->count - 1];
+
+    if (tracer->status <= 128)
+        return;
+    region_close(&pipeline->arena); /* it is locked while somebody holds it */
+    folders_take_back(pipeline->run_folder);
+    (void)salvage_own(&run->runfile);
+}
+
 static int finish(struct run *run, int failed)
 {
     struct pipeline *pipeline = &run->pipeline;
@@ -394,6 +408,7 @@ static int finish(struct run *run, int failed)
         run->status = complain_of_counters(run, written);
     if (!run->options->json)
         print_account(run);
+    save_trace(run);
     answer(run, json_pack("{s:s, s:i}", "event", "done", "exit", run->status));
     return run->status;
 }

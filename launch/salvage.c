@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "launch/salvage.h"
 
+#include "launch/folders.h"
 #include "launch/process.h"
 #include "launch/runfile.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -60,6 +62,11 @@ static int call_tracer(const char *directory, const struct runfile *runfile, boo
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+int salvage_own(const struct runfile *runfile)
+{
+    return call_tracer(runfile->run_directory, runfile, true);
+}
+
 static void add_result(struct search *search, const char *directory)
 {
     char path[RUNFILE_PATH_MAX + 16];
@@ -83,6 +90,11 @@ static void salvage_run(struct search *search, struct runfile *runfile)
     if (!begun && access(runfile->run_directory, F_OK) < 0) {
         runfile_remove(runfile);
         return;
+    }
+    int run_folder = open(runfile->run_directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (run_folder >= 0) {
+        folders_take_back(run_folder);
+        close(run_folder);
     }
     int status = call_tracer(runfile->run_directory, runfile, search->results != NULL);
     worsen(search, status);

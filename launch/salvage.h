@@ -6,6 +6,8 @@
 #ifndef TICKLINE_LAUNCH_SALVAGE_H
 #define TICKLINE_LAUNCH_SALVAGE_H
 
+#include "launch/runfile.h"
+
 #include <stdbool.h>
 
 /*
@@ -13,5 +15,9 @@
  * What is left of them in memory is removed where all of it is on disk. The exit status.
  */
 int salvage_runs(const char *which, bool json);
+
+/* For a launcher whose tracer is gone for good: writes out what its own arena holds, once it has closed
+ * it and all stages have ended. Exit status of the tracer. */
+int salvage_own(const struct runfile *runfile);
 
 #endif

@@ -102,6 +102,7 @@ static int arm_handler(const struct stage *stage, const char *program)
 
 static int allow(scmp_filter_ctx filter, const struct sandbox_call *call)
 {
+    static const scmp_datum_t flags[] = {F_GETFL, F_SETFL, F_SETFD};
     const uint32_t action = SCMP_ACT_ALLOW;
     int err;
 
@@ -119,10 +120,11 @@ static int allow(scmp_filter_ctx filter, const struct sandbox_call *call)
                                 SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0),
                                 SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_TYPE, MAP_PRIVATE));
     case SANDBOX_FLAGS:
-        err = seccomp_rule_add(filter, action, call->number, 1, SCMP_A1(SCMP_CMP_EQ, F_GETFL, 0));
-        return err ? err
-                   : seccomp_rule_add(filter, action, call->number, 1,
-                                      SCMP_A1(SCMP_CMP_EQ, F_SETFL, 0));
+        err = 0;
+        for (size_t i = 0; err == 0 && i < sizeof(flags) / sizeof(flags[0]); i++)
+            err = seccomp_rule_add(filter, action, call->number, 1,
+                                   SCMP_A1(SCMP_CMP_EQ, flags[i], 0));
+        return err;
     case SANDBOX_ANY:
     default:
         return seccomp_rule_add(filter, action, call->number, 0);

@@ -14,7 +14,7 @@ enum sandbox_argument {
     SANDBOX_STDERR,  /* argument 0 is descriptor 2 */
     SANDBOX_SELF,    /* argument 0 is our process, or 0 */
     SANDBOX_PRIVATE, /* mmap: private and not executable */
-    SANDBOX_FLAGS,   /* fcntl: F_GETFL or F_SETFL */
+    SANDBOX_FLAGS,   /* fcntl: F_GETFL, F_SETFL or F_SETFD */
 };
 
 struct sandbox_call {

@@ -346,12 +346,14 @@ def test_a_killed_launcher_leaves_a_run_that_clean_gives_back(
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert (run.directory / "trace").stat().st_uid == NOBODY
-    assert (run.directory / "wire" / "ingress.bin").stat().st_size > 0  # whole, and to be read
+    assert (run.directory / "wire" / "ingress" / "ingress.bin").stat().st_size > 0
     done = subprocess.run(
         [*elsewhere, TICKLINE, "clean"], capture_output=True, text=True, check=True
     )
     assert f"sandbox-{os.getpid()}" in done.stdout
     assert_belongs_to_us(run.directory)
+    assert (run.directory / "wire" / "ingress.bin").stat().st_size > 0  # in its place
+    assert not (run.directory / "wire" / "ingress").exists()
 
 
 # ---- the status socket ---------------------------------------------------------------------------
