@@ -176,7 +176,8 @@ def test_the_lab_passes_the_line_on_and_makes_nothing(tmp_path: Path, name: str)
 def test_files_that_are_no_configuration(tmp_path: Path) -> None:
     assert_refused(attempt(TICKLINE, "config", tmp_path / "none.ini"), USAGE, "none.ini: No such")
     assert_refused(attempt(TICKLINE, "config", tmp_path), USAGE, tmp_path, "Is a directory")
-    assert_refused(attempt(TICKLINE, "config", TICKLINE), USAGE, f"{TICKLINE}:1: ", "an INI file?")
+    program = BUILD / "worker"
+    assert_refused(attempt(TICKLINE, "config", program), USAGE, f"{program}:1: ", "an INI file?")
     junk = tmp_path / "junk.ini"
     junk.write_bytes(bytes(range(256)) * 20)
     assert_refused(attempt(TICKLINE, "config", junk), USAGE, "junk.ini:1: ", "an INI file?")

@@ -234,7 +234,7 @@ class Run:
             raise RunError(f"{path}: not JSON: {error}") from None
         if not isinstance(content, dict) or content.get("schema") != 1:
             raise RunError(f"{path}: expected an object with schema 1")
-        self._check(name, content, _FORMS[name], "")
+        self._check(name, content, _FORMS.get(name, {}), "")
         return content
 
     def _check(self, name: str, content, form, at: str) -> None:
