@@ -15,6 +15,7 @@
 
 #include "rx/frame.h"
 #include "rx/socket.h"
+#include "shm/crash.h"
 #include "stage/io.h"
 
 #include <errno.h>
@@ -237,6 +238,7 @@ static int put_request(struct stage *stage, struct rx *rx, const struct received
     if (!slot && !rx->drop)
         return -EAGAIN;
     store_relaxed(&stage->cell->issued, ++rx->issued);
+    crash_point("rx:issued");
 
     uint64_t now = tsc_read();
     uint16_t flow = datagram->source ? datagram->source : datagram->socket;
@@ -251,15 +253,19 @@ static int put_request(struct stage *stage, struct rx *rx, const struct received
         .length = (uint16_t)(frame->length > UINT16_MAX ? UINT16_MAX : frame->length),
     };
     trace_append(&rx->ingress, &record, sizeof(record));
+    crash_point("rx:recorded");
     if (!slot) {
         _Atomic uint64_t *dropped = &stage->cells->dropped[worker];
         store_relaxed(dropped, load_relaxed(dropped) + 1);
+        crash_point("rx:dropped");
         return 0;
     }
     fill_slot(rx, slot, data, frame, ring_capacity(ring->slot_bytes));
     slot->ingress = kernel_ticks(stage, rx, datagram->kernel_ns, now);
     slot->flow = flow;
+    crash_point("rx:filled");
     ring_publish(ring);
+    crash_point("rx:put");
     rx->published++;
     trace_stamp(&stage->trace, POINT_rx_put, 0, rx->issued);
     if (rx->bells && ring_wake(ring, rx->was_idle))

@@ -29,7 +29,7 @@ static struct {
 static bool is_label(const char *label)
 {
 #define LABEL(name, sentence) name,
-    static const char *const labels[] = {CRASH_POINTS(LABEL)};
+    static const char *const labels[] = {CRASH_POINTS(LABEL) CRASH_POINTS_OF_SOCKETS(LABEL)};
 #undef LABEL
     for (size_t i = 0; i < sizeof(labels) / sizeof(labels[0]); i++) {
         if (strcmp(labels[i], label) == 0)

@@ -74,6 +74,25 @@
     X("worker:put", "the output is published, the input still counts as unread")                   \
     X("worker:burst_done", "outputs of a burst are published, its inputs not committed")
 
+/* The same for points that are passed with sockets alone, in whole runs. */
+#define CRASH_POINTS_OF_SOCKETS(X)                                                                 \
+    X("rx:issued", "a request has its number, and nothing else")                                   \
+    X("rx:recorded", "it is stamped and recorded")                                                 \
+    X("rx:dropped", "its ring was full, that is counted")                                          \
+    X("rx:filled", "its slot is filled, not published")                                            \
+    X("rx:put", "it is published")                                                                 \
+    X("receiver:received", "the kernel has filled messages, nobody has looked")                    \
+    X("receiver:held", "the batch is noted (io_uring)")                                            \
+    X("receiver:marked", "the next batch's mark is written, this one still holds")                 \
+    X("receiver:spent", "nobody needs the batch any more")                                         \
+    X("receiver:cleared", "its buffers are marked untaken")                                        \
+    X("receiver:taking", "the next batch may come")                                                \
+    X("tx:sending", "a send is noted, and not begun")                                              \
+    X("tx:sent", "the kernel has the reply, or knows of it (io_uring)")                            \
+    X("tx:counted", "its outcome is counted")                                                      \
+    X("tx:committed", "a ring's tail has moved")                                                   \
+    X("tx:completed", "rx can see it")
+
 /* Called at every point; a test that sets it before threads or children begin may do as it likes.
  * It is there only where crash points are. */
 extern void (*crash_hook)(const char *label);

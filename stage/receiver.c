@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "shm/crash.h"
 #include "stage/receiver_memory.h"
 
 #include <errno.h>
@@ -113,9 +114,13 @@ void receiver_spend(struct receiver *receiver, uint64_t tag, void (*clear)(struc
         .datagrams = mark->datagrams + receiver->held,
         .bytes = mark->bytes + receiver->held_bytes,
     };
+    crash_point("receiver:marked");
     enter_phase(receiver, number, RECEIVER_SPENT);
+    crash_point("receiver:spent");
     clear(receiver);
+    crash_point("receiver:cleared");
     enter_phase(receiver, number + 1, RECEIVER_TAKING);
+    crash_point("receiver:taking");
     receiver->held = 0;
     receiver->held_bytes = 0;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Receiving by plain calls: recvmmsg, and epoll where there are several sockets. */
+#include "shm/crash.h"
 #include "stage/receiver_memory.h"
 
 #include <errno.h>
@@ -117,6 +118,7 @@ static int receive(struct receiver *receiver, uint32_t socket, uint32_t from)
 
     if (got < 0)
         return errno == EAGAIN || errno == EINTR || errno == ECONNREFUSED ? 0 : -errno;
+    crash_point("receiver:received");
     for (uint32_t i = from; i < from + (uint32_t)got; i++)
         take(receiver, i, socket);
     return got;

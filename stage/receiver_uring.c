@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Receiving by io_uring: one multishot receive a socket, buffers lent by the ring. */
+#include "shm/crash.h"
 #include "stage/io_restrict.h"
 #include "stage/receiver_memory.h"
 
@@ -259,8 +260,10 @@ int uring_poll(struct receiver *receiver, uint64_t tag)
         count += (uint32_t)err;
     }
     if (count) {
+        crash_point("receiver:received");
         store_relaxed(&receiver->journal->count, count);
         enter_phase(receiver, batch_number(receiver), RECEIVER_HELD);
+        crash_point("receiver:held");
     }
     return (int)count;
 }

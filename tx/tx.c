@@ -8,6 +8,7 @@
  */
 #include "tx/tx.h"
 
+#include "shm/crash.h"
 #include "stage/io.h"
 #include "tx/socket.h"
 
@@ -139,6 +140,7 @@ static void count(struct stage *stage, struct tx *tx, uint32_t ring, uint64_t po
     _Atomic uint64_t *counter = &stage->cells->outcome[ring][outcome];
 
     store_release(counter, load_relaxed(counter) + 1);
+    crash_point("tx:counted");
     tx->counted[ring] = position + 1;
     tx->completed++;
 }
@@ -185,10 +187,12 @@ static int take_output(struct stage *stage, struct tx *tx, uint32_t ring,
         return 0;
     }
     store_relaxed(&stage->cells->sending[ring], tx->from[ring].next + 1);
+    crash_point("tx:sending");
     uint64_t sent = tsc_read();
     int result = sender_send(tx->sender, slot->payload, slot->length, tx->newest);
     if (result == -EAGAIN)
         return result;
+    crash_point("tx:sent");
     trace_stamp_at(&stage->trace, now, POINT_tx_got, 0, slot->request);
     trace_stamp_at(&stage->trace, sent, POINT_tx_sent, slot->length, slot->request);
     stage->figures.bytes += slot->length;
@@ -218,9 +222,11 @@ static void retire(struct stage *stage, struct tx *tx)
     for (uint32_t i = 0; i < tx->rings; i++) {
         if (load_relaxed(&tx->from[i].control->tail) != tx->counted[i])
             ring_commit_to(&tx->from[i], tx->counted[i]);
+        crash_point("tx:committed");
     }
     tx->published = tx->completed;
     store_release(&stage->cell->completed, tx->completed);
+    crash_point("tx:completed");
 }
 
 static int reap(struct stage *stage, struct tx *tx)
