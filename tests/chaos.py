@@ -37,7 +37,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-BUILD = Path(os.environ.get("TICKLINE_BUILD", ROOT / "build"))
+BUILD = ROOT / os.environ.get("TICKLINE_BUILD", "build")
 STAGES = ("rx", "worker", "tx", "tracer")
 KILLS_A_RUN = 25
 KILL_EVERY_S = (0.05, 0.25)

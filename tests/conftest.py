@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+# The programs under test: those of another build where the environment says so.
+BUILD = ROOT / os.environ.get("TICKLINE_BUILD", "build")
 ISOLATED = ROOT / "configs" / "isolated.ini"
 sys.path.insert(0, str(ROOT / "harness"))
 
@@ -89,7 +91,7 @@ class Lab:
 def lab(tmp_path: Path) -> Iterator[Lab]:
     if os.geteuid() != 0:
         pytest.skip("needs root: the lab makes network namespaces")
-    if not (ROOT / "build" / "tickline").exists():
+    if not (BUILD / "tickline").exists():
         pytest.skip("needs build/tickline: make")
     made = Lab(tmp_path / "runs")
     yield made

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from conftest import ROOT, Lab
+from conftest import BUILD, ROOT, Lab
 from test_runs import babeltrace, live_run
 
 from ticklab.ctf import Trace
@@ -88,7 +88,7 @@ def test_a_stall_leaves_a_snapshot_that_holds_it(lab: Lab) -> None:
 
 def test_a_snapshot_of_an_unbounded_trace_is_refused(lab: Lab) -> None:
     done = subprocess.run(
-        [ROOT / "build" / "tickline", "config", ROOT / "configs" / "isolated.ini",
+        [BUILD / "tickline", "config", ROOT / "configs" / "isolated.ini",
          "--set", "trace.snapshot_over=5ms"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip

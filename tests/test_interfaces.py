@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ISOLATED, ROOT
+from conftest import BUILD, ISOLATED, ROOT
 
 from ticklab import network
 from ticklab.child import LabError
 
-TICKLINE = ROOT / "build" / "tickline"
+TICKLINE = BUILD / "tickline"
 SERVER, CLIENT = "10.9.0.1", "10.9.0.2"
 GROUP = "239.1.2.3"
 QUIET = {"ipv4/conf/all/rp_filter": 0, "ipv4/conf/default/rp_filter": 0}

@@ -14,7 +14,7 @@ from typing import Any
 
 import chaos
 import pytest
-from conftest import ROOT, Lab, Outcome
+from conftest import BUILD, ROOT, Lab, Outcome
 from test_runs import babeltrace, live_run, needs
 
 KILLS = 6
@@ -119,7 +119,7 @@ def test_killed_while_draining(tmp_path: Path) -> None:
         client.bind(("127.0.0.1", 0))
         sets = ["rx.bind=127.0.0.1:9321", f"tx.to=127.0.0.1:{client.getsockname()[1]}"]
         sets += ["worker.handler=spin", "handler.spin.time=500us", "ring.depth=4096"]
-        command = [str(ROOT / "build" / "tickline"), "run", str(ROOT / "configs/isolated.ini")]
+        command = [str(BUILD / "tickline"), "run", str(ROOT / "configs/isolated.ini")]
         command += ["--json", "--run-dir", str(tmp_path / "run"), "--set", "pipeline.name=draining"]
         for value in sets:
             command += ["--set", value]

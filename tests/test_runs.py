@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, Lab, Outcome
+from conftest import BUILD, ROOT, Lab, Outcome
 
 from ticklab import spans
 from ticklab.clock import clock_of
@@ -239,7 +239,7 @@ def live_run(lab: Lab) -> dict:
     """What `tickline status` says of the run that has just been started."""
     for _ in range(200):
         done = subprocess.run(
-            [ROOT / "build" / "tickline", "status", "--json"], capture_output=True, check=True
+            [BUILD / "tickline", "status", "--json"], capture_output=True, check=True
         )
         for run in json.loads(done.stdout):
             stages = run.get("stages", [])
@@ -291,7 +291,7 @@ def leftovers() -> dict[str, object]:
                 command = (entry / "cmdline").read_bytes().split(b"\0")[0]
             except OSError:
                 continue
-            if command.startswith(str(ROOT / "build").encode()) or command.endswith(b"tcpreplay"):
+            if command.startswith(str(BUILD).encode()) or command.endswith(b"tcpreplay"):
                 processes.add((entry.name, command))
     namespaces = set()
     for entry in Path("/proc").iterdir():

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ISOLATED, ROOT, Lab, Outcome
+from conftest import BUILD, ISOLATED, ROOT, Lab, Outcome
 from test_runs import assert_exact, live_run, status_field
 
-TICKLINE = ROOT / "build" / "tickline"
+TICKLINE = BUILD / "tickline"
 NOBODY = pwd.getpwnam("nobody").pw_uid
 NO_CAPABILITIES = "0" * 16
 IN_USER_NAMESPACE = ["unshare", "--user", "--map-root-user"]

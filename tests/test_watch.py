@@ -19,9 +19,9 @@ from pathlib import Path
 
 import pyte
 import pytest
-from conftest import ROOT, Lab
+from conftest import BUILD, Lab
 
-TICKLINE = ROOT / "build" / "tickline"
+TICKLINE = BUILD / "tickline"
 COLUMNS, ROWS = 80, 24
 RUN_FILES = Path("/run/tickline")
 SPAN = re.compile(

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 # In a tree of sources programs stand in build/, installed they stand beside harness/.
 IN_SOURCES = (ROOT / "Makefile").exists()
-BUILD = ROOT / "build" if IN_SOURCES else ROOT
+# TICKLINE_BUILD: programs of another build, such as build-asan.
+BUILD = ROOT / os.environ.get("TICKLINE_BUILD", "build") if IN_SOURCES else ROOT
 SINK_PORT = 9100
 SLOT_HEADER_BYTES = 40
 SLOT_STEP_BYTES = 64
