@@ -179,6 +179,7 @@ int pipeline_create(struct pipeline *pipeline)
     pipeline->notes = json_object();
     pipeline->restarts = json_array();
     pipeline->news = json_array();
+    pipeline->told = json_array();
     if (getrandom(&pipeline->epoch, sizeof(pipeline->epoch), 0) < 0)
         return pipeline_fail(pipeline, -errno, "getrandom: %s", strerror(errno));
     pipeline->epoch |= 1;
@@ -221,6 +222,7 @@ void pipeline_destroy(struct pipeline *pipeline)
     json_decref(pipeline->notes);
     json_decref(pipeline->restarts);
     json_decref(pipeline->news);
+    json_decref(pipeline->told);
 }
 
 uint64_t pipeline_shm_bytes(const struct pipeline *pipeline)

@@ -54,6 +54,8 @@ struct pipeline {
     bool running;     /* all were READY once: from here on a killed stage gets a successor */
     json_t *restarts; /* one object each: see supervise.c */
     json_t *news; /* those of them that are back and not yet told; whoever tells them clears it */
+    json_t *told; /* lines of stages and about them, { "stage", "message" }; the same */
+    uint64_t tended_ns;                           /* MONOTONIC, of the last pipeline_tend */
     uint64_t restarted_ns[PIPELINE_RESTARTS_MAX]; /* when the newest of them were, a circle */
     char error[CONFIG_ERROR_MAX];
 };

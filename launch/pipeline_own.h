@@ -33,6 +33,9 @@ void pipeline_plan(struct pipeline *pipeline);
 /* Starts a process, the first or a successor, which gets all that its predecessor had left here. */
 int pipeline_spawn(struct pipeline *pipeline, struct process *process);
 
+/* Tells of a stage that does not move, and of its going on. `now` MONOTONIC ns. */
+void pipeline_mind_still(struct pipeline *pipeline, struct process *process, uint64_t now);
+
 /* All of them, in this order of names or consumers first. */
 int pipeline_spawn_all(struct pipeline *pipeline, const char *order);
 

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "launch/process.h"
 
+#include "stage/config.h"
 #include "stage/cpu.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -117,7 +119,29 @@ static void deposit(struct process *process, const char *name, int fd)
     place->fd = fd;
 }
 
-void process_receive(struct process *process, json_t *notes)
+void process_tell(const struct process *process, json_t *told, const char *format, ...)
+{
+    char message[CONFIG_ERROR_MAX];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(message, sizeof(message), format, arguments);
+    va_end(arguments);
+    json_array_append_new(told,
+                          json_pack("{s:s, s:s}", "stage", process->name, "message", message));
+}
+
+/* What goes to a terminal steers none. */
+static const char *printable(char *text)
+{
+    for (char *at = text; *at; at++) {
+        if ((unsigned char)*at < ' ' || *at == 0x7f)
+            *at = '?';
+    }
+    return text;
+}
+
+void process_receive(struct process *process, json_t *notes, json_t *told)
 {
     struct control_message message;
     char key[80];
@@ -138,6 +162,8 @@ void process_receive(struct process *process, json_t *notes)
         }
         if (fd >= 0)
             close(fd);
+        if (message.type == CONTROL_TELL)
+            process_tell(process, told, "%s: %s", process->name, printable(message.text));
         if (message.type != CONTROL_NOTE)
             continue;
         snprintf(key, sizeof(key), "%s %s", process->name, message.name);
@@ -178,6 +204,7 @@ void process_forget(struct process *process)
     if (process->control >= 0)
         close(process->control);
     process->control = -1;
+    process->still = (struct still){0};
 }
 
 void process_close(struct process *process)

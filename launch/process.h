@@ -20,6 +20,14 @@ struct process_deposit {
     int fd;
 };
 
+/* How long it has not moved, as the launcher sees it (launch/still.c). */
+struct still {
+    uint64_t sequence;       /* of its figures, when last seen */
+    uint64_t since_ns;       /* MONOTONIC, when that was new; 0: not seen yet */
+    uint64_t quiet_until_ns; /* who is slow again and again is told of now and then */
+    bool told;
+};
+
 struct process {
     char name[16];
     const char *program; /* rx, worker, tx, tracer */
@@ -31,7 +39,8 @@ struct process {
     int status;          /* of waitid, once reaped */
     bool gone;           /* ended, and gets no successor */
     uint64_t started_ns; /* MONOTONIC */
-    json_t *restart;     /* of this successor, until it runs; borrowed */
+    struct still still;
+    json_t *restart; /* of this successor, until it runs; borrowed */
     uint32_t stored;
     struct process_deposit store[PROCESS_STORE_MAX];
 };
@@ -50,8 +59,12 @@ int process_spawn(struct process *process, char *const arguments[], int log);
 int process_give(struct process *process, const char *name, int fd);
 int process_start(struct process *process, uint64_t epoch);
 
-/* Takes what has arrived: deposits into the store, notes into `notes`. */
-void process_receive(struct process *process, json_t *notes);
+/* Takes what has arrived: deposits into the store, notes into `notes`, what it tells into `told`. */
+void process_receive(struct process *process, json_t *notes, json_t *told);
+
+/* Appends a line about this process to `told`: { "stage", "message" }. */
+__attribute__((format(printf, 3, 4))) void process_tell(const struct process *process, json_t *told,
+                                                        const char *format, ...);
 
 /* Reaps it where it has ended: true, and `status` is set. Never blocks. */
 bool process_reap(struct process *process);

@@ -294,8 +294,8 @@ static void arm_second_signal(struct run *run)
 
 /* ---- life ---- */
 
-/* A line and an event for each successor that is back. */
-static void tell_restarts(struct run *run)
+/* A line and an event for each successor that is back, and for what stages tell. */
+static void tell_news(struct run *run)
 {
     const struct pipeline *pipeline = &run->pipeline;
     json_t *restart;
@@ -314,6 +314,14 @@ static void tell_restarts(struct run *run)
                               gone_ms, "restart", restart));
     }
     json_array_clear(pipeline->news);
+    json_t *told;
+    json_array_foreach(pipeline->told, i, told)
+    {
+        fprintf(stderr, "tickline: %s\n", json_string_value(json_object_get(told, "message")));
+        json_object_set_new(told, "event", json_string("told"));
+        answer(run, json_incref(told));
+    }
+    json_array_clear(pipeline->told);
 }
 
 /* Of a run that failed: 4 where a stage found the host unable (a full disk), else 1. */
@@ -358,7 +366,7 @@ static int supervise(struct run *run)
         if (fds[2].revents)
             read_commands(run);
         int err = pipeline_tend(&run->pipeline);
-        tell_restarts(run);
+        tell_news(run);
         if (err < 0 && !failed) {
             failed = err;
             until = tell_failure(run);
@@ -398,7 +406,7 @@ static int finish(struct run *run, int failed)
     if (!failed)
         snprintf(run->reason, sizeof(run->reason), run->signalled ? "signal" : "drained");
     int drained = pipeline_drain(pipeline);
-    tell_restarts(run);
+    tell_news(run);
     if (!failed && drained < 0) {
         failed = drained;
         (void)tell_failure(run);

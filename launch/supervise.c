@@ -161,6 +161,7 @@ static int follow_restart(struct pipeline *pipeline, struct process *process)
 
 int pipeline_tend(struct pipeline *pipeline)
 {
+    uint64_t now = pipeline_now_ns();
     int first = 0;
 
     for (uint32_t i = 0; i < pipeline->count; i++) {
@@ -168,13 +169,18 @@ int pipeline_tend(struct pipeline *pipeline)
         int err = 0;
         if (process->gone)
             continue;
-        process_receive(process, pipeline->notes);
-        if (process_reap(process))
+        /* In this order nothing is missed of what a dead one has left. */
+        bool dead = process_reap(process);
+        process_receive(process, pipeline->notes, pipeline->told);
+        if (dead)
             err = ended(pipeline, process);
         else if (process->restart)
             err = follow_restart(pipeline, process);
+        else if (pipeline->running)
+            pipeline_mind_still(pipeline, process, now);
         first = first ? first : err;
     }
+    pipeline->tended_ns = now;
     return first;
 }
 

@@ -13,7 +13,7 @@ union descriptor_buffer {
     char bytes[CMSG_SPACE(sizeof(int))];
 };
 
-int control_send(int socket, const struct control_message *message, int fd)
+static int send_message(int socket, const struct control_message *message, int fd, int flags)
 {
     union descriptor_buffer buffer = {.bytes = {0}};
     struct iovec iov = {.iov_base = (void *)(uintptr_t)message, .iov_len = sizeof(*message)};
@@ -28,7 +28,7 @@ int control_send(int socket, const struct control_message *message, int fd)
         control->cmsg_len = CMSG_LEN(sizeof(int));
         memcpy(CMSG_DATA(control), &fd, sizeof(int));
     }
-    while (sendmsg(socket, &header, MSG_NOSIGNAL) < 0) {
+    while (sendmsg(socket, &header, MSG_NOSIGNAL | flags) < 0) {
         if (errno != EINTR)
             return errno == EPIPE ? -ECONNRESET : -errno;
     }
@@ -56,6 +56,16 @@ static int take_descriptor(struct msghdr *header, bool wanted)
     return taken;
 }
 
+int control_send(int socket, const struct control_message *message, int fd)
+{
+    return send_message(socket, message, fd, 0);
+}
+
+int control_offer(int socket, const struct control_message *message)
+{
+    return send_message(socket, message, -1, MSG_DONTWAIT);
+}
+
 int control_receive(int socket, struct control_message *message, int *fd, int wait)
 {
     union descriptor_buffer buffer = {.bytes = {0}};
@@ -80,8 +90,10 @@ int control_receive(int socket, struct control_message *message, int *fd, int wa
         return got == 0 ? -ECONNRESET : -EPROTO;
     /* Text from another process ends where its field does. */
     message->name[CONTROL_NAME_MAX - 1] = '\0';
+    message->text[sizeof(message->text) - 1] = '\0';
+    if (message->type == CONTROL_TELL)
+        return 0;
     message->asked[CONTROL_TEXT_MAX - 1] = '\0';
     message->obtained[CONTROL_TEXT_MAX - 1] = '\0';
-    message->why[CONTROL_TEXT_MAX - 1] = '\0';
     return 0;
 }

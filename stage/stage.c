@@ -255,6 +255,18 @@ void stage_note(struct stage *stage, const char *name, const char *asked, const 
     (void)control_send(stage->control, &message, -1);
 }
 
+void stage_tell(struct stage *stage, const char *format, ...)
+{
+    struct control_message message = {.type = CONTROL_TELL};
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(message.text, sizeof(message.text), format, arguments);
+    va_end(arguments);
+    log_line("%s", message.text);
+    (void)control_offer(stage->control, &message);
+}
+
 static int load_config(struct stage *stage)
 {
     struct stat st;

@@ -117,6 +117,10 @@ int stage_deposit(struct stage *stage, const char *name, int fd);
 void stage_note(struct stage *stage, const char *name, const char *asked, const char *obtained,
                 const char *why);
 
+/* One line for the person at the terminal, while the stage runs; it stands in the stage's log as well. Never
+ * waits: where the launcher takes none, the log has it alone. Not from the hot path. */
+__attribute__((format(printf, 2, 3))) void stage_tell(struct stage *stage, const char *format, ...);
+
 /* ---- for the loop ---- */
 
 void stage_loop(struct stage *stage);

@@ -42,6 +42,27 @@ static void test_message(void)
     close_both(ends);
 }
 
+/* What a stage tells may fill all of the text, and waits for nobody. */
+static void test_tell(void)
+{
+    struct control_message sent = {.type = CONTROL_TELL};
+    struct control_message got;
+    int ends[2], fd, count = 0;
+    make(ends);
+    memset(sent.text, 'x', sizeof(sent.text) - 1);
+    while (control_offer(ends[0], &sent) == 0)
+        count++;
+    CU_ASSERT(count > 0);
+    CU_ASSERT_EQUAL(control_offer(ends[0], &sent), -EAGAIN);
+    for (; count > 0; count--) {
+        CU_ASSERT_EQUAL_FATAL(control_receive(ends[1], &got, &fd, 0), 0);
+        CU_ASSERT_STRING_EQUAL(got.text, sent.text);
+    }
+    close(ends[1]);
+    CU_ASSERT_EQUAL(control_offer(ends[0], &sent), -ECONNRESET);
+    close(ends[0]);
+}
+
 /* The descriptor that arrives is another number for the same open file, and closes on exec. */
 static void test_descriptor(void)
 {
@@ -170,6 +191,7 @@ int main(void)
 {
     CU_TestInfo tests[] = {
         {"message", test_message},
+        {"tell", test_tell},
         {"descriptor", test_descriptor},
         {"order", test_order},
         {"far end gone", test_gone},

@@ -287,17 +287,22 @@ class Lab:
         print("Ctrl-C ends it.", flush=True)
 
     def _is_up(self) -> bool:
-        """Tells of stages that were replaced; False, and `failure`, where somebody has ended."""
+        """Tells what befalls stages; False, and `failure`, where somebody has ended."""
         try:
             self.tickline.check()
             if not self.options.serve:
                 self.sink.check()
         except LabError as error:
             self.failure = error
+        self._tell_news()
+        return self.failure is None
+
+    def _tell_news(self) -> None:
         for event in self.tickline.taken("restart"):
             cause, gone_ms = event["restart"]["cause"], event["gone_ms"]
             say(f"{event['stage']} was {cause}; its successor is back after {gone_ms:.1f} ms")
-        return self.failure is None
+        for event in self.tickline.taken("told"):
+            say(event["message"])
 
     def _warm_up(self) -> bool:
         """Replays the beginning of the capture, then has everyone count from nought."""
@@ -394,6 +399,7 @@ class Lab:
         before: dict[str, Any] = {}
         while time.monotonic() - begun < QUIET_LIMIT_S:
             stats = self.tickline.ask("stats", "stats", ANSWER_S)
+            self._tell_news()
             now = time.monotonic()
             if stats["in_flight"] != 0 or stats != before:
                 before, still_since = stats, now
@@ -415,6 +421,7 @@ class Lab:
     def _stop(self) -> int:
         timeout_s = self.config.number("supervise.drain_timeout") / 1e9 + ANSWER_S
         status = int(self.tickline.ask("drain", "done", timeout_s)["exit"])
+        self._tell_news()
         if not self.options.serve:
             self.facts["sink"] = self.sink.ask("stop", "done", ANSWER_S)
             status = self._left("sink") or status
