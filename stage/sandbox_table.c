@@ -58,6 +58,7 @@ static const struct sandbox_call tx[] = {
 static const struct sandbox_call tracer[] = {
     {SCMP_SYS(pwritev), SANDBOX_ANY},    /* sub-buffers to disk */
     {SCMP_SYS(fcntl), SANDBOX_FLAGS},    /* O_DIRECT off; stdio and opendir set theirs */
+    {SCMP_SYS(sendmsg), SANDBOX_ANY},    /* tells the launcher that it cannot */
     {SCMP_SYS(pread64), SANDBOX_ANY},    /* closes the gaps of a plain file */
     {SCMP_SYS(pwrite64), SANDBOX_ANY},   /* size of the last packet */
     {SCMP_SYS(ftruncate), SANDBOX_ANY},  /* cuts a file to its whole packets */

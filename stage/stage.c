@@ -433,6 +433,8 @@ static int exit_status(int err)
     case -ENOSYS:
     case -ENOMEM:
     case -ENOSPC:
+    case -EDQUOT:
+    case -EROFS:
         return 4;
     default:
         return 1;

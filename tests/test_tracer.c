@@ -6,8 +6,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 static const struct region_place anywhere = {.numa_node = -1};
@@ -347,6 +349,50 @@ static void test_restarts(void)
 }
 
 /* A predecessor that had written without saying so: its packet is written again, to its place. */
+/* Files of this process may grow no further: as on a full disk, the beginning of a packet is written. */
+static void limit_files(rlim_t bytes)
+{
+    struct rlimit limit;
+    CU_ASSERT_EQUAL(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = bytes;
+    signal(SIGXFSZ, SIG_IGN);
+    CU_ASSERT_EQUAL(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+/* A write that fails is tried again, and makes no difference then; else whole packets stay. */
+static void test_no_room(void)
+{
+    const uint64_t whole = 4096 + 16384;
+    struct fixture made;
+    struct trace_file file;
+    make(&made, LANE_TRACE);
+    write_sample(&made);
+    drain(&made, "again", UINT64_MAX, true);
+    for (int comes_back = 0; comes_back < 2; comes_back++) {
+        store_relaxed(&made.lane.control->drained, (uint64_t)0);
+        unlinkat(made.folder, "rx", 0);
+        CU_ASSERT_EQUAL_FATAL(file_open(&file, made.folder, "rx", &made.lane, &uuid), 0);
+        limit_files(whole + 8192);
+        CU_ASSERT_EQUAL(file_drain(&file), 1);
+        CU_ASSERT_EQUAL(file_drain(&file), -EFBIG);
+        CU_ASSERT_EQUAL(file_drain(&file), -EFBIG);
+        if (comes_back) {
+            limit_files(RLIM_INFINITY);
+            while (file_drain(&file) == 1)
+                continue;
+        }
+        CU_ASSERT_EQUAL(file_finish(&file, true), 0);
+        limit_files(RLIM_INFINITY);
+        struct bytes got = read_file(&made, "rx");
+        struct bytes expected = read_file(&made, "again");
+        CU_ASSERT_EQUAL(got.size, comes_back ? expected.size : whole);
+        CU_ASSERT(got.size <= expected.size && memcmp(got.data, expected.data, got.size) == 0);
+        free(got.data);
+        free(expected.data);
+    }
+    unmake(&made);
+}
+
 static void test_written_twice(void)
 {
     struct fixture made;
@@ -651,6 +697,7 @@ int main(void)
         {"discarded", test_discarded},
         {"discards across files", test_discards_across_files},
         {"restarted anywhere", test_restarts},
+        {"no room", test_no_room},
         {"written twice", test_written_twice},
         {"plain", test_plain},
         {"plain, with gaps", test_plain_gaps},

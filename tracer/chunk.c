@@ -98,6 +98,8 @@ int chunk_join_plain(int folder, const char *lane)
     close(out);
     if (err == 0 && renameat(folder, fresh, folder, whole) < 0)
         err = -errno;
+    if (err < 0) /* no room, perhaps: the chunks are there still */
+        unlinkat(folder, fresh, 0);
     for (uint32_t i = 0; err == 0 && i < chunks.count; i++) {
         chunk_name(lane, chunks.first[i], name);
         unlinkat(folder, name, 0);

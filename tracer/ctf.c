@@ -121,8 +121,10 @@ int ctf_save_metadata(int folder, const struct ctf_facts *facts)
     int err = ctf_write_metadata(out, facts);
     if (fclose(out) != 0 && err == 0)
         err = -errno;
-    if (err < 0)
+    if (err < 0) {
+        (void)unlinkat(folder, "metadata.new", 0);
         return err;
+    }
     crash_point("file:metadata_written");
     if (renameat(folder, "metadata.new", folder, "metadata") < 0)
         return -errno;

@@ -117,14 +117,19 @@ static int continue_file(struct trace_file *file)
     return write_direct(file, &iov, 1, at);
 }
 
+static void release(struct trace_file *file)
+{
+    close(file->fd);
+    free(file->header);
+    file->fd = -1;
+    file->header = NULL;
+}
+
 static int create(struct trace_file *file, int folder, const char *name)
 {
     const int flags = O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW;
 
     file->direct = true;
-    file->header = aligned_alloc(PAGE_BYTES, sizeof(*file->header));
-    if (!file->header)
-        return -ENOMEM;
     file->fd = openat(folder, name, flags | O_DIRECT, 0644);
     if (file->fd < 0 && errno == EINVAL) {
         file->direct = false;
@@ -134,7 +139,10 @@ static int create(struct trace_file *file, int folder, const char *name)
         return -errno;
     own_by_folder(folder, file->fd);
     crash_point("file:created");
-    return 0;
+    file->header = aligned_alloc(PAGE_BYTES, sizeof(*file->header));
+    if (!file->header)
+        release(file);
+    return file->header ? 0 : -ENOMEM;
 }
 
 int file_open(struct trace_file *file, int folder, const char *name, const struct lane *lane,
@@ -165,7 +173,10 @@ int file_next(struct trace_file *file, int folder, const char *name)
     if (err < 0)
         return err;
     file->bytes = place(file, file->written);
-    return is_trace(file) ? write_empty(file, 0, file->end, file->first, file->discarded) : 0;
+    err = is_trace(file) ? write_empty(file, 0, file->end, file->first, file->discarded) : 0;
+    if (err < 0)
+        release(file);
+    return err;
 }
 
 static int drain_trace(struct trace_file *file, const struct lane_packet *packet)
@@ -335,17 +346,21 @@ static int finish_plain(struct trace_file *file)
 
 int file_finish(struct trace_file *file, bool last)
 {
+    if (file->fd < 0)
+        return 0;
     /* What follows is short and unaligned. */
     int flags = fcntl(file->fd, F_GETFL);
     if (flags < 0 || fcntl(file->fd, F_SETFL, flags & ~O_DIRECT) < 0)
         return -errno;
     file->direct = false;
     crash_point("file:finish_begun");
-    int err = is_trace(file) ? finish_trace(file, last) : finish_plain(file);
-    if (err == 0 && ftruncate(file->fd, (off_t)file->bytes) < 0)
+    /* A write that failed has left the beginning of a packet; without it there may be room. */
+    int err = ftruncate(file->fd, (off_t)file->bytes) < 0 ? -errno : 0;
+    if (err == 0)
+        err = is_trace(file) ? finish_trace(file, last) : finish_plain(file);
+    if (ftruncate(file->fd, (off_t)file->bytes) < 0 && err == 0)
         err = -errno;
     crash_point("file:truncated");
-    close(file->fd);
-    free(file->header);
+    release(file);
     return err;
 }

@@ -19,7 +19,7 @@
 #include <stdbool.h>
 
 struct trace_file {
-    int fd;
+    int fd; /* -1: none is open */
     bool direct;
     bool ragged;         /* plain: a payload was not full, gaps must be closed */
     uint32_t generation; /* plain: of the newest payload */
@@ -46,13 +46,15 @@ int file_open(struct trace_file *file, int folder, const char *name, const struc
 int file_open_from(struct trace_file *file, int folder, const char *name, const struct lane *lane,
                    const struct ctf_uuid *uuid, uint64_t first);
 
-/* After file_finish: goes on in another file, with the sub-buffer that comes next. */
+/* After file_finish: goes on in another file, with the sub-buffer that comes next. Where that fails, no file
+ * is open, and it may be tried again. */
 int file_next(struct trace_file *file, int folder, const char *name);
 
-/* Writes the oldest sealed sub-buffer and gives it back to the owner. 1, 0: none is sealed. */
+/* Writes the oldest sealed sub-buffer and gives it back to the owner. 1, 0: none is sealed. Where that
+ * fails it may be tried again: the same bytes at the same place. */
 int file_drain(struct trace_file *file);
 
-/* Makes the file whole: cut to what is written. `last`: nothing follows in this lane, so what was
+/* Makes the file whole, also after a write that failed, and closes it: cut to what is written. `last`: nothing follows in this lane, so what was
  * discarded after its last record is written too (before that, the next sub-buffer says it). */
 int file_finish(struct trace_file *file, bool last);
 

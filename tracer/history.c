@@ -37,23 +37,26 @@ static void remove_oldest(struct history *history, struct history_lane *lane)
     memmove(lane->old, lane->old + 1, lane->old_count * sizeof(lane->old[0]));
 }
 
-/* Ends the open chunk and begins the next; an empty one goes on. */
-static int next_chunk(struct history *history, struct history_lane *lane, uint64_t now)
+static int begin_chunk(const struct history *history, struct history_lane *lane)
 {
     char name[CHUNK_NAME_BYTES];
 
-    if (lane->file.written == lane->file.first)
+    chunk_name(name_of(lane), lane->file.written, name);
+    return file_next(&lane->file, folder_of(history, lane), name);
+}
+
+/* Ends the open chunk and begins the next; an empty one goes on. */
+static int next_chunk(struct history *history, struct history_lane *lane, uint64_t now)
+{
+    if (lane->file.fd < 0 || lane->file.written == lane->file.first)
         return 0;
     int err = file_finish(&lane->file, false);
-    if (err < 0)
-        return err;
     if (lane->old_count == HISTORY_CHUNKS)
         remove_oldest(history, lane);
     lane->old[lane->old_count++] =
         (struct history_chunk){lane->file.first, lane->file.bytes, lane->file.end};
     lane->began = now;
-    chunk_name(name_of(lane), lane->file.written, name);
-    return file_next(&lane->file, folder_of(history, lane), name);
+    return err < 0 ? err : begin_chunk(history, lane);
 }
 
 /* ---- what a predecessor left ---- */
@@ -93,14 +96,11 @@ static int open_number(const struct history *history, struct history_lane *mine,
 static int begin_again(struct history *history, struct history_lane *mine, const struct lane *lane,
                        const struct history_plan *plan, const struct chunks *before)
 {
-    char name[CHUNK_NAME_BYTES];
-
     close(mine->file.fd);
     free(mine->file.header);
     if (before->count == 0) {
-        chunk_name(lane->entry->name, mine->file.written, name);
         mine->file.end = tsc_read();
-        return file_next(&mine->file, folder_of(history, mine), name);
+        return begin_chunk(history, mine);
     }
     int err = open_number(history, mine, lane, plan, before->first[before->count - 1]);
     return err < 0 ? err : next_chunk(history, mine, mine->began);
@@ -286,16 +286,17 @@ static void trim(struct history *history, uint64_t now)
 
 static int tend_chunks(struct history *history, uint64_t now)
 {
+    int first = 0;
+
     for (uint32_t i = 0; i < history->lanes; i++) {
         struct history_lane *lane = &history->lane[i];
         bool old = history->chunk_ticks && now - lane->began > history->chunk_ticks;
         bool big = history->chunk_bytes && lane->file.bytes > history->chunk_bytes;
         int err = old || big ? next_chunk(history, lane, now) : 0;
-        if (err < 0)
-            return err;
+        first = first ? first : err;
     }
     trim(history, now);
-    return 0;
+    return first;
 }
 
 /* ---- snapshots ---- */
@@ -339,23 +340,43 @@ static int tend_snapshot(struct history *history, uint64_t now)
 
 /* ---- turns ---- */
 
+static int drain_lane(const struct history *history, struct history_lane *lane)
+{
+    int err = lane->file.fd < 0 ? begin_chunk(history, lane) : 0;
+
+    return err < 0 ? err : file_drain(&lane->file);
+}
+
 int history_drain(struct history *history)
 {
     int moved = 0;
+    int first = 0;
 
     for (uint32_t i = 0; i < history->lanes; i++) {
-        int done = file_drain(&history->lane[i].file);
+        int done = drain_lane(history, &history->lane[i]);
         if (done < 0)
-            return done;
-        moved += done;
+            first = first ? first : done;
+        else
+            moved += done;
     }
     if (!history->bounded)
-        return moved;
+        return first ? first : moved;
+    /* Also where the disk is full: what is trimmed makes room. */
     uint64_t now = tsc_read();
     int err = tend_chunks(history, now);
     if (err == 0 && history->slow)
         err = tend_snapshot(history, now);
-    return err < 0 ? err : moved;
+    first = first ? first : err;
+    return first ? first : moved;
+}
+
+uint64_t history_discarded(const struct history *history)
+{
+    uint64_t sum = 0;
+
+    for (uint32_t i = 0; i < history->lanes; i++)
+        sum += load_acquire(&history->lane[i].file.lane.control->discarded);
+    return sum;
 }
 
 static int close_lane(struct history *history, struct history_lane *lane)
@@ -364,10 +385,10 @@ static int close_lane(struct history *history, struct history_lane *lane)
 
     /* An owner that died left its last sub-buffer open. */
     lane_close_abandoned(&lane->file.lane, tsc_read());
-    while ((err = file_drain(&lane->file)) > 0)
+    while ((err = drain_lane(history, lane)) > 0)
         continue;
-    if (err == 0)
-        err = file_finish(&lane->file, true);
+    int finished = file_finish(&lane->file, true);
+    err = err < 0 ? err : finished;
     if (err < 0 || !history->bounded || !lane->plain)
         return err;
     lane->old_count = 0;

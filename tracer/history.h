@@ -77,8 +77,12 @@ struct history_plan {
 /* To salvage, a file whose end is not where it must be (-EPROTO otherwise) is gone on with. */
 int history_open(struct history *history, const struct history_plan *plan);
 
-/* One turn over all lanes: sub-buffers written, or 0. */
+/* One turn over all lanes: sub-buffers written, or 0. Where a write fails the others are done all the same, and
+ * the next turn tries again. */
 int history_drain(struct history *history);
+
+/* Records that lanes had no room for, so far. */
+uint64_t history_discarded(const struct history *history);
 
 /* After all owners have ended: what is left, last discards, whole files. */
 int history_close(struct history *history);

@@ -3,6 +3,9 @@
  * tracer: drains every lane of the arena to the run directory while the pipeline runs. Nobody wakes
  * it: it sleeps on a timer when there was nothing to do. It ends when all stages have ended and
  * their lanes are on disk. With --salvage it does the same for a run of which all processes were killed.
+ *
+ * Where it cannot write it keeps trying: the lanes fill, what does not fit is discarded and counted by its
+ * owners, and requests are served as before.
  */
 #include "stage/stage.h"
 #include "tracer/history.h"
@@ -15,22 +18,35 @@
 
 /* A lane of default size holds 20 ms of 25 million stamps a second; who wakes more often than there is
  * anything to write only disturbs its CPU. */
-enum { NAP_MAX_NS = 20000000 };
+enum { NAP_MAX_NS = 20000000, WELL_NS = 1000000000 };
 
 struct tracer {
     struct history history;
     uint64_t nap_ns; /* the next one, or 0: the shortest; longer each time nothing was found */
     int run_folder;
     int trace_folder;
+    char path[256]; /* of the run folder */
     struct ctf_facts facts;
     struct clock_pair first;
+    uint64_t failed_at; /* tsc of the newest write that failed; 0: told that all is well */
+    uint64_t discarded; /* before the first of them */
 };
+
+static void read_path(struct tracer *tracer)
+{
+    char link[32];
+
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", tracer->run_folder);
+    if (readlink(link, tracer->path, sizeof(tracer->path) - 1) < 0)
+        snprintf(tracer->path, sizeof(tracer->path), "the run directory");
+}
 
 static int tracer_open(struct stage *stage)
 {
     struct tracer *tracer = stage->self;
 
     tracer->run_folder = stage_descriptor(stage, "run");
+    read_path(tracer);
     tracer->trace_folder = openat(tracer->run_folder, "trace", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
     if (tracer->trace_folder < 0)
         return stage_error(stage, -errno, "trace/: %s", strerror(errno));
@@ -42,7 +58,7 @@ static int tracer_open(struct stage *stage)
         .pair = tracer->first,
     };
     int err = ctf_save_metadata(tracer->trace_folder, &tracer->facts);
-    if (err < 0)
+    if (err < 0 && stage->generation == 1) /* else a predecessor's is there */
         return stage_error(stage, err, "trace/metadata: %s", strerror(-err));
     const struct history_plan plan = {
         .config = &stage->config,
@@ -60,6 +76,30 @@ static int tracer_open(struct stage *stage)
     return 0;
 }
 
+static bool is_full(int err)
+{
+    return err == -ENOSPC || err == -EDQUOT;
+}
+
+static void note_failure(struct stage *stage, struct tracer *tracer, int err)
+{
+    bool first = tracer->failed_at == 0;
+    tracer->failed_at = tsc_read();
+    if (!first)
+        return;
+    tracer->discarded = history_discarded(&tracer->history);
+    stage_tell(stage, "cannot write the trace: %s; stamps are discarded until %s %s",
+               strerror(-err), is_full(err) ? "there is room in" : "it can be written to",
+               tracer->path);
+}
+
+static void note_recovery(struct stage *stage, struct tracer *tracer)
+{
+    tracer->failed_at = 0;
+    stage_tell(stage, "writes the trace again; %llu stamps were discarded",
+               (unsigned long long)(history_discarded(&tracer->history) - tracer->discarded));
+}
+
 static int tracer_poll(struct stage *stage)
 {
     struct tracer *tracer = stage->self;
@@ -67,10 +107,11 @@ static int tracer_poll(struct stage *stage)
     int moved = history_drain(&tracer->history);
     if (moved > 0)
         tracer->nap_ns = 0;
-    return moved < 0 ? stage_error(stage, moved,
-                                   "cannot write the trace: %s; make room for the run directory",
-                                   strerror(-moved))
-                     : moved;
+    if (moved < 0)
+        note_failure(stage, tracer, moved);
+    else if (tracer->failed_at && clock_ns(&stage->clock, tsc_read() - tracer->failed_at) > WELL_NS)
+        note_recovery(stage, tracer);
+    return moved < 0 ? 0 : moved;
 }
 
 static bool tracer_drained(struct stage *stage)
@@ -94,8 +135,10 @@ static void tracer_close(struct stage *stage)
 
     int err = history_close(&tracer->history);
     if (err < 0)
-        stage_error(stage, err, "cannot write the trace: %s; make room for the run directory",
-                    strerror(-err));
+        stage_error(stage, err, "cannot write the trace: %s%s", strerror(-err),
+                    is_full(err) ? "; make room for the run directory" : "");
+    else if (tracer->failed_at)
+        note_recovery(stage, tracer);
     /* Over the whole run the frequency is known far better than at its start. */
     if (last.raw_ns - tracer->first.raw_ns > 1000000000ULL)
         tracer->facts.clock = clock_from_pairs(&tracer->first, &last);
