@@ -20,7 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { TEND_MS = 20, RESTART_MS = 1, COMMAND_MAX = 256 };
+enum { TEND_MS = 20, RESTART_MS = 1, COMMAND_MAX = 256, COUNTERS_BYTES = 65536 };
 #define FAILED_NS UINT64_C(5000000000)
 
 struct run {
@@ -33,6 +33,7 @@ struct run {
     size_t command_length;
     int signals;                        /* signalfd */
     int listener;                       /* for `tickline status` */
+    int counters;                       /* counters.json.new, with room reserved for it */
     int signalled;                      /* number of the first signal, or 0 */
     int status;                         /* to exit with */
     char reason[CONFIG_ERROR_MAX + 32]; /* why it ended */
@@ -109,6 +110,31 @@ static int write_config(const struct run *run)
     return err;
 }
 
+static int reserve_counters(struct run *run)
+{
+    run->counters = openat(run->pipeline.run_folder, "counters.json.new",
+                           O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (run->counters < 0)
+        return -errno;
+    int err = fallocate(run->counters, FALLOC_FL_KEEP_SIZE, 0, COUNTERS_BYTES) < 0 ? -errno : 0;
+    return err == -EOPNOTSUPP ? 0 : err;
+}
+
+/* Into the room reserved: whatever has filled the disk meanwhile, the account is told. */
+static int save_counters(struct run *run, const json_t *json)
+{
+    int folder = run->pipeline.run_folder;
+    int err = json_dumpfd(json, run->counters, JSON_INDENT(1) | JSON_PRESERVE_ORDER) < 0
+                  ? -(errno ? errno : EIO)
+                  : 0;
+    off_t end = lseek(run->counters, 0, SEEK_CUR);
+
+    if (err == 0 && (end < 0 || ftruncate(run->counters, end) < 0 ||
+                     renameat(folder, "counters.json.new", folder, "counters.json") < 0))
+        err = -errno;
+    return err;
+}
+
 static int write_counters(struct run *run, bool complete, const char *reason)
 {
     struct pipeline *pipeline = &run->pipeline;
@@ -128,12 +154,7 @@ static int write_counters(struct run *run, bool complete, const char *reason)
         json_object_set(json, "mark", run->mark);
     if (rotation)
         json_object_set_new(json, "rotation", rotation);
-    FILE *out = create_in(run, "counters.json");
-    int err = out ? 0 : -errno;
-    if (out && json_dumpf(json, out, JSON_INDENT(1) | JSON_PRESERVE_ORDER) < 0)
-        err = errno ? -errno : -EIO;
-    if (out && fclose(out) != 0)
-        err = -errno;
+    int err = save_counters(run, json);
     json_decref(json);
     return err;
 }
@@ -450,6 +471,8 @@ static int live(struct run *run)
     if (err < 0)
         return complain(run, pipeline->error, start_status(NULL, 0, err));
     err = write_config(run);
+    if (err == 0)
+        err = reserve_counters(run);
     if (err < 0)
         return complain_of_directory(run, err);
     pipeline->folders_lent = pipeline->config->isolate.sandbox != WISH_NO &&
@@ -528,6 +551,8 @@ int run_pipeline(const struct config *config, const struct placement *placement,
     } else {
         status = live(run);
         folders_take_back(run->pipeline.run_folder);
+        /* Of a run that came to nothing. */
+        (void)unlinkat(run->pipeline.run_folder, "counters.json.new", 0);
         pipeline_destroy(&run->pipeline);
     }
     runfile_remove(&run->runfile);

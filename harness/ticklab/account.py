@@ -82,6 +82,8 @@ def _requests(run: Run, wire: Wire, sink: dict) -> dict:
     if player and run.bounded and len(run.ingress) < received:
         # The ids of the earlier ones are gone: what is missing can only be told by the counts.
         lost = len(offered) - received
+    elif player:
+        lost -= _not_noted(run, received)
     repeated = _repeated(run)
     duplicated = sink["duplicated"] - repeated if "duplicated" in sink else None
     return _known(
@@ -109,6 +111,19 @@ def _requests(run: Run, wire: Wire, sink: dict) -> dict:
             "unknown": sink.get("unknown"),
         }
     )
+
+
+def _not_noted(run: Run, received: int) -> int:
+    """Received requests whose ids are not in ingress.bin because its lane or the disk was full.
+
+    What no such reason is known for does not count: the line of the account is to fail then.
+    """
+    gone = received - len(run.ingress)
+    if gone <= 0 or "ingress" not in run.counter("end", "lanes"):
+        return 0
+    unwritten = run.at_end("lanes", "ingress", "records") - run.ingress_written
+    known = run.measured("lanes", "ingress", "discarded") + max(unwritten, 0)
+    return gone if gone <= known else 0
 
 
 def _repeated(run: Run) -> int:

@@ -108,9 +108,12 @@ def _summary(directory: Path, say_errors: bool = True) -> int:
     from ticklab import ctf, run, summary, terminal
 
     try:
-        made = summary.write(directory)
+        made = summary.write(directory) if say_errors else summary.summarise(directory)
     except (run.RunError, ctf.TraceError, OSError) as error:
         return _tell(LabError(str(error))) if say_errors else 1
+    if not say_errors:
+        with contextlib.suppress(OSError):  # a full disk, perhaps: it is shown all the same
+            summary.write(directory)
     terminal.show_summary(made)
     for line in made["unbalanced"]:
         print(f"tickline: {directory}: the account does not balance: {line}", file=sys.stderr)
@@ -161,6 +164,7 @@ class Lab:
             "capture": manifest.capture(self.plan),
             "replay": {"serve": options.serve},
         }
+        manifest.reserve(self.directory)
 
     def run(self, interrupt: Interrupt) -> int:
         """The whole run; its exit status. Whatever happens, manifest.json is written."""
@@ -176,10 +180,15 @@ class Lab:
                         self._measure()
                 except LabError as error:
                     self.failure = error
-                except OSError:
-                    if not self.failure:  # else it is an effect of that
-                        raise
-                status = self._fail() if self.failure else self._finish()
+                except OSError as error:  # after a failure it is an effect of that
+                    self.failure = self.failure or _of_file(error, self.directory)
+                if not self.failure:
+                    try:
+                        status = self._finish()
+                    except LabError as error:
+                        self.failure = error
+                if self.failure:
+                    status = self._fail()
         except LabError as error:
             self.facts["failed"] = str(error)
             status = _tell(error)
@@ -237,7 +246,7 @@ class Lab:
 
     def _write_wire(self) -> None:
         wire = self.directory / "wire"
-        self.prepared.offered_at(self.speed, 0).tofile(wire / "offered.bin")
+        (wire / "offered.bin").touch()
         shutil.copyfile(self.prepared.expected, wire / "expected.bin")
 
     def _start_sink(self) -> Talker:
@@ -343,10 +352,12 @@ class Lab:
         span_ns = self.plan["duration_ns"]
         factor = player.scale(self.speed)
         pace = player.multiplier(factor, packets, span_ns, self.send_cost_ns)
+        # Written before, cut afterwards: that needs no room.
+        file = self.directory / "wire" / "offered.bin"
+        file.write_bytes(self.prepared.offered_at(self.speed).tobytes())
         begun_ns = time.time_ns()
         report = self._replay("replay", self.to_play[1], pace, packets, span_ns, pps=self.pps)
-        offered = self.prepared.offered_at(self.speed, report.sent)
-        (self.directory / "wire" / "offered.bin").write_bytes(offered.tobytes())
+        os.truncate(file, self.prepared.offered_at(self.speed, report.sent).nbytes)
         self.facts["replay"] |= {
             "player": "tcpreplay",
             "speed": self.speed,
@@ -399,6 +410,7 @@ class Lab:
         before: dict[str, Any] = {}
         while time.monotonic() - begun < QUIET_LIMIT_S:
             stats = self.tickline.ask("stats", "stats", ANSWER_S)
+            del stats["discarded"]  # clock pairs are, for ever, where the trace has no room
             self._tell_news()
             now = time.monotonic()
             if stats["in_flight"] != 0 or stats != before:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 SCHEMA = 1
+PART = "manifest.json.part"
+RESERVED = 64 << 10  # bytes; more than any manifest takes
 NT_GNU_BUILD_ID = 3
 PT_NOTE = 4
 
@@ -121,10 +123,17 @@ def capture(plan: dict[str, Any]) -> dict[str, Any]:
     return {key: plan[key] for key in _CAPTURE_KEYS if key in plan}
 
 
+def reserve(run_directory: Path) -> None:
+    """Keeps room for manifest.json: it shall be written even where the disk is full by then."""
+    (run_directory / PART).write_bytes(bytes(RESERVED))
+
+
 def write(run_directory: Path, facts: dict[str, Any]) -> None:
     """Writes manifest.json, whole or not at all."""
-    fresh = run_directory / "manifest.json.part"
-    fresh.write_text(json.dumps({"schema": SCHEMA, **facts}, indent=1) + "\n")
+    fresh = run_directory / PART
+    with fresh.open("r+b" if fresh.exists() else "wb") as file:
+        file.write(json.dumps({"schema": SCHEMA, **facts}, indent=1).encode() + b"\n")
+        file.truncate()
     fresh.replace(run_directory / "manifest.json")
 
 

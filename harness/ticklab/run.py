@@ -195,8 +195,17 @@ class Run:
     @cached_property
     def ingress(self) -> np.ndarray | None:
         """INGRESS of the measured phase, shape (requests,)."""
-        table = self._table("ingress", INGRESS)
+        table = self._ingress
         return None if table is None else table[table["request"] >= self.measured_from]
+
+    @property
+    def ingress_written(self) -> int:
+        """Records in ingress.bin, the warm-up's too."""
+        return 0 if self._ingress is None else len(self._ingress)
+
+    @cached_property
+    def _ingress(self) -> np.ndarray | None:
+        return self._table("ingress", INGRESS)
 
     @cached_property
     def delivered(self) -> np.ndarray | None:

@@ -134,6 +134,8 @@ def _missing_records(run: Run) -> dict[str, int]:
             gone += max(lane["records"] - len(run.trace.lanes[name]), 0)
         elif name != "ingress":
             gone += lane["records"]
+        elif run.ingress is not None and not run.bounded:
+            gone = max(gone, run.measured("rx", "issued") - len(run.ingress))
         if gone:
             missing[name] = gone
     return missing
@@ -165,8 +167,13 @@ def _first_loss(run: Run, wire: Wire, account: Account) -> dict | None:
     if wire.never_received is None:
         return None
     nowhere = len(run.offered)
-    before = int(wire.never_received[0]) if len(wire.never_received) else nowhere
-    unanswered = wire.first_unanswered()
+    # Without a loss, who is missing in ingress.bin was received all the same.
+    lost = account.ledgers["requests"].get("lost_with_datagrams")
+    before = int(wire.never_received[0]) if lost and len(wire.never_received) else nowhere
+    # Where the sink could not write all that it took, an answer that is not there says nothing.
+    told = account.ledgers["requests"].get("delivered")
+    whole = run.delivered is None or told is None or len(run.delivered) >= told
+    unanswered = wire.first_unanswered() if whole else None
     after = nowhere if unanswered is None else unanswered
     first = min(before, after)
     if first == nowhere:
