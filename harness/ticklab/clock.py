@@ -12,6 +12,7 @@ from ticklab.run import Run
 
 # Pairs from which the slope beyond the first and the last pair is taken.
 _END_PAIRS = 10
+STEP_NS = 1_000_000
 
 
 class Clock:
@@ -80,6 +81,22 @@ def clock_of(run: Run) -> Clock:
         [snapshot["realtime_ns"] for snapshot in snapshots],
         run.tsc_hz,
     )
+
+
+def steps_of(run: Run) -> np.ndarray:
+    """What somebody set REALTIME forward or back by in the measured phase, ns each; int64.
+
+    Less than STEP_NS from one pair to the next is a slew, which the pairs follow.
+    """
+    trace = run.trace
+    lane = trace.lanes.get("rx") if trace else None
+    if lane is None:
+        return np.zeros(0, np.int64)
+    ids = [event for event, name in trace.metadata.events.items() if name == "clock_bend"]
+    bends = np.isin(lane.point[lane.wide], ids)
+    bends &= lane.tsc[lane.wide] >= run.counters.get("mark", {}).get("tsc", 0)
+    bent = lane.value[bends].astype(np.int64)
+    return bent[np.abs(bent) >= STEP_NS]
 
 
 def _slope(ticks: np.ndarray, ns: np.ndarray, usual: float) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ticklab import spans as spans_
 from ticklab.account import Account, account_of
-from ticklab.clock import Clock, clock_of
+from ticklab.clock import Clock, clock_of, steps_of
 from ticklab.run import Run
 from ticklab.stats import describe, hgrm, histogram, tenths
 from ticklab.wire import Wire
@@ -152,6 +152,11 @@ def _incomplete(run: Run, latency: dict, missing: dict[str, int]) -> list[str]:
         entry = latency.get(name)
         if entry and entry["count"] < entry["of"]:
             why.append(f"{name} of {entry['count']} requests, {entry['of']} were sent")
+    why += [
+        f"the clock was set by {step / 1e6:+,.1f} ms: what was under way then is off by as much in "
+        "wire_to_wire"
+        for step in steps_of(run).tolist()
+    ]
     if not run.counters.get("complete", True):
         why.append(run.counters.get("reason", "the pipeline did not drain"))
     if run.manifest.get("interrupted"):
@@ -295,6 +300,8 @@ def _clock(run: Run, clock: Clock) -> dict:
     told = {"tsc_hz": run.tsc_hz}
     known = run.counters.get("clock", {})
     told |= {key: known[key] for key in ("error_ppm", "error_ns", "skew_ns") if key in known}
+    if len(steps := steps_of(run)):
+        told["steps_ns"] = steps.tolist()
     if clock.error_ns is not None:
         told["error_ns"] = tenths(clock.error_ns)
     return told | {"pairs": len(clock.tsc)}
