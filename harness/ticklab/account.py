@@ -32,7 +32,7 @@ def account_of(run: Run, wire: Wire) -> Account:
     """The account of a run. With --serve it begins at `received` and ends at `transmitted`."""
     at_wire, sink = run.manifest.get("wire") or {}, run.manifest.get("sink") or {}
     datagrams = _datagrams(run, at_wire)
-    requests = _requests(run, wire, sink)
+    requests = _requests(run, wire, at_wire, sink)
     unbalanced = [
         *_check("datagrams", datagrams, _DATAGRAMS),
         *_check("requests", requests, _REQUESTS),
@@ -71,7 +71,7 @@ def _datagrams(run: Run, at_wire: dict) -> dict:
     )
 
 
-def _requests(run: Run, wire: Wire, sink: dict) -> dict:
+def _requests(run: Run, wire: Wire, at_wire: dict, sink: dict) -> dict:
     received, dropped_ring = run.measured("rx", "issued"), run.measured("rx", "dropped", "*")
     to_worker, to_tx = (run.measured(ring, "*", "published") for ring in ("to_worker", "to_tx"))
     reasons = run.counter("end", "outcomes", "rejected")
@@ -96,7 +96,7 @@ def _requests(run: Run, wire: Wire, sink: dict) -> dict:
                 {
                     "ring": dropped_ring,
                     "tx": run.measured("outcomes", "dropped_tx"),
-                    "sink": sink.get("dropped_socket"),
+                    "sink": _dropped_sink(at_wire, sink),
                 }
             ),
             "lost": {"rx": received - dropped_ring - to_worker},
@@ -111,6 +111,13 @@ def _requests(run: Run, wire: Wire, sink: dict) -> dict:
             "unknown": sink.get("unknown"),
         }
     )
+
+
+def _dropped_sink(at_wire: dict, sink: dict) -> int | None:
+    """Replies lost on their way to the sink, and by its socket."""
+    if "dropped_socket" not in sink:
+        return None
+    return sink["dropped_socket"] + at_wire.get("replies_lost", 0)
 
 
 def _not_noted(run: Run, received: int) -> int:

@@ -470,6 +470,7 @@ class Lab:
             "sent": lost.sent,
             "dropped_wire": lost.wire,
             "dropped_ip": lost.ip,
+            "replies_lost": network.replies_lost(self.mark, self.end),
             "counters": network.growth(self.mark, self.end),
         }
 

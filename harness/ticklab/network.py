@@ -249,6 +249,7 @@ class Network:
             counters |= _parse_dev(namespace.read("dev"))  # `lo` is the pipeline's: it comes last
         counters |= _parse_pairs(self.pipeline.read("snmp") + self.pipeline.read("netstat"))
         counters["Six"] = _parse_six(self.pipeline.read("snmp6"))
+        counters["Sink"] = _parse_pairs(self.client.read("snmp"))["Udp"]
         return counters
 
     def played(self) -> int:
@@ -302,6 +303,16 @@ def drops(mark: Snapshot, end: Snapshot, socket_drops: int) -> Drops:
         wire=sent + others - into_ip,
         ip=into_ip - into_udp + no_socket + errors - socket_drops,
     )
+
+
+def replies_lost(mark: Snapshot, end: Snapshot) -> int:
+    """Replies that the kernel took from tx and that never came to the sink's UDP.
+
+    What the sink's socket drops is among InErrors: it did come.
+    """
+    sent = end["Udp"]["OutDatagrams"] - mark["Udp"]["OutDatagrams"]
+    came = ("InDatagrams", "InErrors", "NoPorts")
+    return sent - sum(end["Sink"][name] - mark["Sink"][name] for name in came)
 
 
 def growth(mark: Snapshot, end: Snapshot) -> Snapshot:
