@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# Installs what is missing, builds, runs every test; about five minutes on two CPUs.
+# Installs what is missing, builds, runs every test; about a quarter of an hour on two CPUs.
 #
 #   tests/run.sh [--quick]      --quick: without the sanitizers' builds and fuzzing
 #
@@ -63,6 +63,16 @@ fi
 python=python3
 [ ! -x .venv/bin/python ] || python=.venv/bin/python
 part pytest "$python" -m pytest tests
+if [ $quick = no ]; then
+    # Whole runs of the sanitizers' programs (but where it is counted what malloc does, or the scheduler),
+    # and of those that count their own stamps.
+    export TICKLINE_BUILD=build-asan
+    part 'asan, whole runs' "$python" -m pytest tests/test_{runs,history,restart,salvage}.py \
+        -k 'not (allocates or every_order)'
+    export TICKLINE_BUILD=build-crash
+    part 'salvage, counted' "$python" -m pytest tests/test_salvage.py -k every_stamp
+    unset TICKLINE_BUILD
+fi
 
 printf '\n'
 printf '%s\n' "${report[@]}"
