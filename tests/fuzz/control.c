@@ -56,6 +56,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct fuzz_input input = {data, size};
     static struct process process;
     json_t *notes = json_object();
+    json_t *told = json_array();
     struct fuzz_open open;
     int ends[2];
 
@@ -64,12 +65,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     process = (struct process){.name = "rx", .control = ends[0], .pidfd = -1};
     send_all(ends[1], &input);
     close(ends[1]);
-    process_receive(&process, notes);
+    process_receive(&process, notes, told);
     fuzz_require(process.stored <= PROCESS_STORE_MAX);
     for (uint32_t i = 0; i < process.stored; i++)
         fuzz_require(strnlen(process.store[i].name, CONTROL_NAME_MAX) < CONTROL_NAME_MAX);
     process_close(&process);
     json_decref(notes);
+    json_decref(told);
     /* Nobody fills our table of descriptors. */
     fuzz_require(fuzz_close_new(&open) == 0);
     return 0;
