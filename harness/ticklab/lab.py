@@ -357,7 +357,8 @@ class Lab:
         file.write_bytes(self.prepared.offered_at(self.speed).tobytes())
         begun_ns = time.time_ns()
         report = self._replay("replay", self.to_play[1], pace, packets, span_ns, pps=self.pps)
-        os.truncate(file, self.prepared.offered_at(self.speed, report.sent).nbytes)
+        if not report.complete:  # else what it could not send was lost, wherever it was
+            os.truncate(file, self.prepared.offered_at(self.speed, report.sent).nbytes)
         self.facts["replay"] |= {
             "player": "tcpreplay",
             "speed": self.speed,
