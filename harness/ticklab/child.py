@@ -231,8 +231,9 @@ class Talker:
         self._complain()
         code = self.child.wait()
         how = f"killed by signal {-code}" if code < 0 else f"ended with status {code}"
+        words = "" if code == -signal.SIGKILL else self.last_words()  # nobody says why of that
         return LabError(
-            self.last_words() or f"{self.name}: {how}; its log is {self.log}",
+            words or f"{self.name}: {how}; its log is {self.log}",
             shell_status(code) or 4,
         )
 
