@@ -149,7 +149,7 @@ def test_a_slow_disk(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     summary = assert_served(outcome, 60_000)
     assert not summary["complete"]
     assert summary["trace"]["discarded"] > 0
-    told = lines_of(outcome, "has not moved")
+    told = lines_of(outcome, "tracer has not moved")
     assert len(told) == 1
     assert re.fullmatch(
         r"lab: tracer has not moved for 1\.\d s \(sleeping\); it is left alone", told[0]
@@ -259,12 +259,12 @@ def test_dev_shm_fills_up_while_a_run_is_up(lab: Lab, tmp_path: Path) -> None:
         [*private, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
     )
     lab.started.append(process)
-    worker = pid_of(lab, "worker0")
-    ballast = fill(Path(f"/proc/{worker}/root/dev/shm"))
+    pids = [stage["pid"] for stage in live_run(lab)["stages"]]
+    ballast = fill(Path(f"/proc/{pids[0]}/root/dev/shm"))
     assert ballast.stat().st_size > 1 << 20
-    for stage in ("worker0", "rx", "tx", "tracer"):
-        os.kill(pid_of(lab, stage), signal.SIGKILL)
-        time.sleep(0.3)
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+        time.sleep(0.1)
     outcome = lab.finish(process)
     assert outcome.status == 0, outcome.stderr
     summary = assert_served(outcome, 40_000)
@@ -295,7 +295,7 @@ def test_stages_and_the_launcher_that_stop_for_a_moment(lab: Lab) -> None:
     stop(launcher, 2)
     outcome = lab.finish(process)
     assert outcome.status == 0, outcome.stderr
-    assert not lines_of(outcome, "has not moved")
+    assert not lines_of(outcome, "(stopped)")
     summary = outcome.summary
     assert summary["balanced"], summary["unbalanced"]
     assert "restarts" not in summary
@@ -344,7 +344,8 @@ def test_an_idle_pipeline_moves(tmp_path: Path) -> None:
                 break
         time.sleep(2.5)
         launcher.send_signal(signal.SIGTERM)
-        assert launcher.stderr.read() == ""
+        # A host that has no time for us is another thing.
+        assert "(sleeping)" not in launcher.stderr.read()
     assert launcher.returncode == 128 + signal.SIGTERM
     stages = json.loads((tmp_path / "run" / "counters.json").read_text())["end"]["stages"]
     # Each parking is a turn: with naps of at most 20 ms there are so many of them at least.
@@ -362,20 +363,22 @@ def test_the_launcher_alone_is_killed(lab: Lab) -> None:
     time.sleep(BEGUN_S)
     os.kill(run["pid"], signal.SIGKILL)
     killed = time.monotonic()
-    while any(Path(f"/proc/{pid}").exists() for pid in stages):
-        assert time.monotonic() - killed < 5, "a stage does not end"
-        time.sleep(0.02)
-    outcome = lab.finish(process)
+    arena = Path(f"/dev/shm/tickline-orphans.{run['pid']}")
+    try:
+        while any(Path(f"/proc/{pid}").exists() for pid in stages):
+            assert time.monotonic() - killed < 5, "a stage does not end"
+            time.sleep(0.02)
+        outcome = lab.finish(process)
+        assert arena.exists()
+        status = subprocess.run([TICKLINE, "status"], capture_output=True, text=True, check=True)
+        assert "orphans" in status.stdout
+        assert "tickline clean" in status.stdout
+    finally:
+        subprocess.run([TICKLINE, "clean"], capture_output=True, check=True)
     assert outcome.status == 128 + signal.SIGKILL
     assert lines_of(outcome, "tickline: ")[-1].startswith(
         "tickline: killed by signal 9; its log is"
     )
-    arena = Path(f"/dev/shm/tickline-orphans.{run['pid']}")
-    assert arena.exists()
-    status = subprocess.run([TICKLINE, "status"], capture_output=True, text=True, check=True)
-    assert "orphans" in status.stdout
-    assert "tickline clean" in status.stdout
-    subprocess.run([TICKLINE, "clean"], capture_output=True, check=True)
     assert not arena.exists()
     assert not list(Path("/run/tickline").glob(f"orphans.{run['pid']}.*"))
 
