@@ -14,6 +14,7 @@
 #include "sink_options.h"
 #include "sink_record.h"
 #include "sink_socket.h"
+#include "stage/clock.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -53,14 +54,6 @@ static volatile sig_atomic_t terminated;
 static void on_sigterm(int number)
 {
     terminated = number;
-}
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 static void take(void *context, const uint8_t *reply, uint32_t length, uint64_t kernel_ns)
@@ -109,7 +102,7 @@ static void mark(struct sink *sink)
     sink->delivered = 0;
     memset(sink->status, 0, sizeof sink->status);
     sink->drops_at_mark = socket_drops(sink->fd);
-    sink->marked_ns = now_ns();
+    sink->marked_ns = clock_monotonic_ns();
     puts("{\"event\":\"mark\"}");
     fflush(stdout);
 }
@@ -161,7 +154,7 @@ static void run(struct sink *sink)
 
     while (!sink->stopping) {
         int got = poll_socket(sink);
-        uint64_t now = now_ns();
+        uint64_t now = clock_monotonic_ns();
         if (now >= next_look) {
             poll_commands(sink);
             next_look = now + COMMAND_NS;
@@ -217,7 +210,7 @@ static void start(struct sink *sink, const struct options *options)
                            &sink->rcvbuf);
     if (sink->fd < 0)
         die(EXIT_HOST, "cannot listen on %s: %s", options->listen, strerror(-sink->fd));
-    sink->marked_ns = now_ns();
+    sink->marked_ns = clock_monotonic_ns();
     printf("{\"event\":\"ready\",\"pid\":%d,\"rcvbuf\":%d}\n", (int)getpid(), sink->rcvbuf);
     fflush(stdout);
 }

@@ -5,18 +5,7 @@
 
 #include "launch/pipeline.h"
 
-#include <time.h>
-
 enum { PIPELINE_POLL_NS = 500000 };
-
-/* MONOTONIC. */
-static inline uint64_t pipeline_now_ns(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000ULL + (uint64_t)ts.tv_nsec;
-}
 
 /* Puts one line into pipeline->error; returns `err`. */
 __attribute__((format(printf, 3, 4))) int pipeline_fail(struct pipeline *pipeline, int err,

@@ -17,7 +17,6 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { TEND_MS = 20, RESTART_MS = 1, COMMAND_MAX = 256, COUNTERS_BYTES = 65536 };
@@ -40,14 +39,6 @@ struct run {
     bool draining;
     bool stdin_open;
 };
-
-static uint64_t now_ns(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000000ULL + (uint64_t)ts.tv_nsec;
-}
 
 static void answer(const struct run *run, json_t *event)
 {
@@ -363,7 +354,7 @@ static uint64_t tell_failure(struct run *run)
 {
     snprintf(run->reason, sizeof(run->reason), "stage failed: %s", run->pipeline.error);
     run->status = complain(run, run->reason, end_status(&run->pipeline));
-    return run->options->json ? now_ns() + FAILED_NS : 0;
+    return run->options->json ? clock_monotonic_ns() + FAILED_NS : 0;
 }
 
 /* Until somebody wants it to end, or a stage has ended for good (-errno). */
@@ -372,7 +363,7 @@ static int supervise(struct run *run)
     uint64_t until = UINT64_MAX;
     int failed = 0;
 
-    while (!run->draining && now_ns() < until) {
+    while (!run->draining && clock_monotonic_ns() < until) {
         struct pollfd fds[3 + CELL_MAX] = {
             {.fd = run->signals, .events = POLLIN},
             {.fd = run->listener, .events = POLLIN},

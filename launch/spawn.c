@@ -146,7 +146,7 @@ int pipeline_spawn(struct pipeline *pipeline, struct process *process)
     int log = open_log(pipeline, process->name);
     if (log < 0)
         return pipeline_fail(pipeline, -errno, "log/%s.log: %s", process->name, strerror(errno));
-    process->started_ns = pipeline_now_ns();
+    process->started_ns = clock_monotonic_ns();
     int err = process_spawn(process, (char *const *)(uintptr_t)arguments, log);
     close(log);
     if (err == 0)

@@ -54,7 +54,7 @@ static bool was_killed(const struct process *process)
 static bool spend(struct pipeline *pipeline)
 {
     const struct config *config = pipeline->config;
-    uint64_t now = pipeline_now_ns();
+    uint64_t now = clock_monotonic_ns();
     uint32_t recent = 0;
     uint64_t *oldest = &pipeline->restarted_ns[0];
 
@@ -148,7 +148,7 @@ static int follow_restart(struct pipeline *pipeline, struct process *process)
         json_object_set_new(process->restart, "back", json_integer((json_int_t)tsc_read()));
         json_array_append(pipeline->news, process->restart);
         process->restart = NULL;
-    } else if (pipeline_now_ns() - process->started_ns >
+    } else if (clock_monotonic_ns() - process->started_ns >
                pipeline->config->supervise.ready_timeout_ns) {
         process->restart = NULL;
         kill(process->pid, SIGKILL);
@@ -161,7 +161,7 @@ static int follow_restart(struct pipeline *pipeline, struct process *process)
 
 int pipeline_tend(struct pipeline *pipeline)
 {
-    uint64_t now = pipeline_now_ns();
+    uint64_t now = clock_monotonic_ns();
     int first = 0;
 
     for (uint32_t i = 0; i < pipeline->count; i++) {
@@ -220,14 +220,14 @@ static bool all_ready(const struct pipeline *pipeline, const char **who)
 
 static int await_ready(struct pipeline *pipeline)
 {
-    uint64_t deadline = pipeline_now_ns() + pipeline->config->supervise.ready_timeout_ns;
+    uint64_t deadline = clock_monotonic_ns() + pipeline->config->supervise.ready_timeout_ns;
     const char *who = "";
 
     while (!all_ready(pipeline, &who)) {
         int err = pipeline_tend(pipeline);
         if (err < 0)
             return err;
-        if (pipeline_now_ns() > deadline)
+        if (clock_monotonic_ns() > deadline)
             return pipeline_fail(pipeline, -ETIMEDOUT,
                                  "%s is not ready within supervise.ready_timeout; see log/%s.log",
                                  who, who);
@@ -268,7 +268,7 @@ static int kill_one(struct pipeline *pipeline, struct process *process)
 
 static int drain_one(struct pipeline *pipeline, struct process *process)
 {
-    uint64_t deadline = pipeline_now_ns() + pipeline->config->supervise.drain_timeout_ns;
+    uint64_t deadline = clock_monotonic_ns() + pipeline->config->supervise.drain_timeout_ns;
 
     if (!process->gone)
         want(pipeline, process, CELL_WANT_DRAIN);
@@ -276,7 +276,7 @@ static int drain_one(struct pipeline *pipeline, struct process *process)
         int err = pipeline_tend(pipeline);
         if (err < 0)
             return err;
-        if (pipeline_now_ns() > deadline)
+        if (clock_monotonic_ns() > deadline)
             return kill_one(pipeline, process);
         if (!process->gone)
             (void)ring_nap(PIPELINE_POLL_NS);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "launch/watch.h"
 
+#include "stage/clock.h"
+
 #include <errno.h>
 #include <langinfo.h>
 #include <locale.h>
@@ -41,10 +43,7 @@ struct watch {
 
 static uint64_t now_ms(void)
 {
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+    return clock_monotonic_ns() / 1000000;
 }
 
 /* ---- which run ---- */

@@ -4,17 +4,10 @@
  * into a worker's ring. A full ring drops the newest request and counts it (ring.full = wait: rx
  * waits, and the kernel drops). A number is stored in the cell before it is used, so that no number
  * is ever given twice.
- *
- * Nothing is lost with rx: its batch outlives it (stage/io.h), and
- *
- *     issued - published - dropped    0: the newest number is done with, 1: it is not
- *
- * says where in the batch a successor goes on: with the same request under the same number.
  */
 #include "rx/rx.h"
 
-#include "rx/frame.h"
-#include "rx/socket.h"
+#include "rx/rx_own.h"
 #include "shm/crash.h"
 #include "stage/io.h"
 
@@ -23,30 +16,6 @@
 #include <string.h>
 
 enum { CLOCK_TICKS = 10, BEND_NS = 5000 };
-
-struct rx {
-    int sockets[SOCKETS_MAX];
-    struct receiver *receiver;
-    struct ring_producer to_worker[CELL_WORKERS_MAX];
-    struct trace ingress;
-    uint64_t issued;    /* request numbers given out: 1 … issued */
-    uint64_t published; /* into all rings */
-    uint32_t workers;
-    uint32_t socket_count;
-    enum config_schema schema;
-    enum config_dispatch dispatch;
-    bool drop;
-    bool bells; /* consumers may be parked */
-    bool was_idle;
-    /* where a full ring made us stop in the batch (ring.full = wait) */
-    struct received *batch;
-    uint32_t batch_count;
-    uint32_t batch_next;
-    uint32_t offset;
-    /* clock pairs */
-    uint32_t ticks;
-    struct clock_pair pair;
-};
 
 /* ---- open ---- */
 
@@ -76,81 +45,6 @@ static int open_ingress(struct stage *stage, struct rx *rx)
     return 0;
 }
 
-/* On to the next request of the datagram; true where that was the last, which completes it. */
-static bool pass_frame(struct stage *stage, struct rx *rx, const struct received *datagram,
-                       const struct frame *frame)
-{
-    rx->offset += frame->length;
-    if (rx->offset < datagram->length)
-        return false;
-    rx->offset = 0;
-    stage->figures.datagrams++;
-    stage->figures.bytes += datagram->length;
-    return true;
-}
-
-/* Requests that are in a ring or counted as dropped: all before them are, too. */
-static uint64_t done_with(const struct stage *stage, const struct rx *rx)
-{
-    uint64_t done = rx->published;
-
-    for (uint32_t i = 0; i < rx->workers; i++)
-        done += load_acquire(&stage->cells->dropped[i]);
-    if (rx->issued - done > 1)
-        region_corrupt("requests published and dropped", rx->issued, done);
-    return done;
-}
-
-/* Goes through a predecessor's batch up to the request after number `done`. */
-static void resume(struct stage *stage, struct rx *rx, const struct receiver_mark *mark,
-                   uint64_t done)
-{
-    rx->issued = mark->tag;
-    stage->figures.datagrams = mark->datagrams;
-    stage->figures.bytes = mark->bytes;
-    while (rx->batch_next < rx->batch_count && rx->issued < done) {
-        const struct received *datagram = &rx->batch[rx->batch_next];
-        struct frame frame =
-            frame_next(rx->schema, datagram->data + rx->offset, datagram->length - rx->offset);
-        rx->issued++;
-        if (pass_frame(stage, rx, datagram, &frame))
-            rx->batch_next++;
-    }
-    if (rx->issued != done)
-        region_corrupt("requests of the batch", done, rx->issued);
-}
-
-static int open_receiver(struct stage *stage, struct rx *rx)
-{
-    static const char *const asked[] = {"auto", "uring", "plain"};
-    const struct config *config = &stage->config;
-    struct receiver_mark mark;
-    struct io_choice choice;
-
-    int err = io_choose(config->rx.io, rx->socket_count, &choice);
-    if (err < 0)
-        return stage_error(stage, err, "rx.io = uring: %s", choice.why);
-    stage_note(stage, "rx.io", asked[config->rx.io], choice.uring ? "uring" : "plain", choice.why);
-    struct receiver_plan plan = {
-        .uring = choice.uring,
-        .sources = rx->workers > 1 && rx->dispatch == DISPATCH_FLOW,
-        .huge = config->memory.pages != PAGES_4K,
-        .sockets = rx->sockets,
-        .count = rx->socket_count,
-        .buffers = config->rx.recv_buffers,
-        .burst = config->rx.burst,
-        .epoch = stage->arena.header->epoch,
-        .memory = stage_descriptor(stage, "rx.received"),
-    };
-    err = receiver_open(&rx->receiver, &plan);
-    if (err < 0)
-        return stage_error(stage, err, "receive buffers: %s", strerror(-err));
-    rx->batch_count = receiver_recover(rx->receiver, &mark, &rx->batch);
-    resume(stage, rx, &mark, done_with(stage, rx));
-    return plan.memory >= 0 ? 0
-                            : stage_deposit(stage, "rx.received", receiver_memory(rx->receiver));
-}
-
 static int rx_open(struct stage *stage)
 {
     struct rx *rx = calloc(1, sizeof(*rx));
@@ -173,7 +67,7 @@ static int rx_open(struct stage *stage)
     if (count < 0)
         return count;
     rx->socket_count = (uint32_t)count;
-    return open_receiver(stage, rx);
+    return rx_take_over(stage, rx);
 }
 
 /* ---- poll ---- */
@@ -283,7 +177,7 @@ static int take_datagram(struct stage *stage, struct rx *rx, const struct receiv
         int err = put_request(stage, rx, datagram, data, &frame);
         if (err < 0)
             return err;
-    } while (!pass_frame(stage, rx, datagram, &frame));
+    } while (!rx_pass_frame(stage, rx, datagram, &frame));
     return 0;
 }
 
@@ -295,6 +189,14 @@ static bool is_in_vain(const struct stage *stage, const struct rx *rx)
     for (uint32_t i = 0; stage->draining && i < rx->workers; i++)
         gone = gone || stage_ended(stage, CELL_WORKER + i);
     return gone;
+}
+
+/* Its datagrams were received; the requests in them were not. */
+static void leave_batch(struct stage *stage, struct rx *rx)
+{
+    stage->figures.datagrams += rx->batch_count - rx->batch_next;
+    rx->batch_next = rx->batch_count;
+    rx->offset = 0;
 }
 
 static int rx_poll(struct stage *stage)
@@ -313,8 +215,13 @@ static int rx_poll(struct stage *stage)
         rx->batch_next = 0;
     }
     for (; rx->batch_next < rx->batch_count; rx->batch_next++, moved++) {
-        if (take_datagram(stage, rx, &rx->batch[rx->batch_next]) == -EAGAIN)
-            return moved || is_in_vain(stage, rx) ? (int)moved : -EAGAIN;
+        if (take_datagram(stage, rx, &rx->batch[rx->batch_next]) == -EAGAIN) {
+            if (moved == 0 && !is_in_vain(stage, rx))
+                return -EAGAIN;
+            if (moved == 0)
+                leave_batch(stage, rx);
+            return (int)moved;
+        }
         rx->was_idle = false;
     }
     return (int)moved;

@@ -19,6 +19,11 @@ static uint64_t clock_read(clockid_t id)
     return (uint64_t)ts.tv_sec * 1000000000ULL + (uint64_t)ts.tv_nsec;
 }
 
+uint64_t clock_monotonic_ns(void)
+{
+    return clock_read(CLOCK_MONOTONIC);
+}
+
 struct clock_pair clock_pair_read(const struct clock *clock)
 {
     struct clock_pair best = {0};

@@ -34,6 +34,9 @@ struct clock {
  */
 struct clock_pair clock_pair_read(const struct clock *clock);
 
+/* CLOCK_MONOTONIC, for deadlines. */
+uint64_t clock_monotonic_ns(void);
+
 /* Frequency from two pairs; the error falls with the time between them (50 ms: about 2 ppm). */
 struct clock clock_from_pairs(const struct clock_pair *first, const struct clock_pair *second);
 

@@ -92,12 +92,13 @@ def test_a_spent_budget_ends_the_run_in_order(lab: Lab) -> None:
     babeltrace(outcome.directory / "trace")
 
 
-def test_restart_can_be_switched_off(lab: Lab) -> None:
-    outcome = failed_run(lab, supervise__restart="off")
+@pytest.mark.parametrize("full", ["drop", "wait"])
+def test_restart_can_be_switched_off(lab: Lab, full: str) -> None:
+    outcome = failed_run(lab, supervise__restart="off", ring__full=full)
     assert outcome.status == 1
     assert "killed by signal 9 (Killed) (supervise.restart = off)" in outcome.stderr
     assert "restarts" not in outcome.summary
-    assert outcome.summary["balanced"]
+    assert outcome.summary["balanced"], outcome.summary["unbalanced"]
 
 
 @pytest.mark.parametrize("stage", ["rx", "tx", "tracer"])
