@@ -14,7 +14,8 @@ WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wvla -Werror
 SANITIZERS := $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all)
 # gcc warns that it does not follow fences; what they order is tested by content.
 SANITIZERS += $(if $(filter thread,$(SANITIZE)),-Wno-tsan)
-CFLAGS   := -std=gnu11 -O2 -g -fno-omit-frame-pointer $(WARNINGS) $(SANITIZERS) \
+# Functions at cache lines: else a change of one moves the loops of its neighbours, and their speed by a tenth.
+CFLAGS   := -std=gnu11 -O2 -g -fno-omit-frame-pointer -falign-functions=64 $(WARNINGS) $(SANITIZERS) \
 	    $(if $(CRASH),-DTICKLINE_CRASH_POINTS)
 CPPFLAGS := -D_GNU_SOURCE -I. -DTICKLINE_VERSION='"$(VERSION)"'
 LDFLAGS  := -Wl,--build-id $(SANITIZERS)

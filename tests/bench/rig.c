@@ -312,7 +312,7 @@ int rig_drain(struct rig *rig, struct bench_result *result)
 
     /* The tracer ends when tx has; where there is none, it has. */
     if (cell_state(tx) == CELL_ABSENT)
-        store_release(&tx->state, (uint32_t)CELL_DEAD);
+        store_release(&tx->state, (uint32_t)CELL_DONE);
     /* Consumers were started first. */
     for (uint32_t i = rig->count; i-- > 0;) {
         struct rig_process *process = &rig->process[i];
