@@ -64,11 +64,11 @@ python=python3
 [ ! -x .venv/bin/python ] || python=.venv/bin/python
 part pytest "$python" -m pytest tests
 if [ $quick = no ]; then
-    # Whole runs of the sanitizers' programs (but where it is counted what malloc does, or the scheduler),
+    # Whole runs of the sanitizers' programs (but where it is counted what malloc does, or timed),
     # and of those that count their own stamps.
     export TICKLINE_BUILD=build-asan
-    part 'asan, whole runs' "$python" -m pytest tests/test_{runs,history,restart,salvage}.py \
-        -k 'not (allocates or every_order)'
+    part 'asan, whole runs' "$python" -m pytest tests/test_{runs,history,restart}.py \
+        -k 'not (allocates or every_order or ctrl_c)'
     export TICKLINE_BUILD=build-crash
     part 'salvage, counted' "$python" -m pytest tests/test_salvage.py -k every_stamp
     unset TICKLINE_BUILD
