@@ -119,11 +119,14 @@ static int look(struct stage *stage)
     if (stage_consumer(stage, &in, "to_worker.%u", 0) == 0) {
         sum += *(in.slots + ((size_t)in.mask + 1) * in.slot_bytes - 1);
         unmap_ring(in.slots, stage_descriptor(stage, "to_worker.0"));
+        munmap(in.control, PAGE_BYTES); /* what is written has a mapping of its own */
     }
     if (stage_producer(stage, &out, "to_tx.%u", 0) == 0) {
         sum += *(out.slots + ((size_t)out.mask + 1) * out.slot_bytes - 1);
         unmap_ring(out.slots, stage_descriptor(stage, "to_tx.0"));
     }
+    if (stage->trace.lane.control)
+        munmap(stage->trace.lane.control, stage->trace.lane.entry->bytes);
     return sum == 1 ? -ECANCELED : -1; /* it is read */
 }
 
