@@ -22,8 +22,9 @@ struct loop {
     uint64_t gap_ticks;
     uint64_t park_ticks; /* 0: never */
     uint64_t patience_ticks;
-    uint64_t hold_ticks; /* how long the source keeps the CPU at most */
-    uint64_t gave_way;   /* tsc of its last yield */
+    uint64_t hopes_since; /* tsc at which something last moved, or draining began */
+    uint64_t hold_ticks;  /* how long the source keeps the CPU at most */
+    uint64_t gave_way;    /* tsc of its last yield */
     struct rotation rotation;
     uint32_t move_seen;
     uint32_t random;
@@ -60,6 +61,7 @@ static void tick(struct loop *loop, uint64_t now)
     bool wanted = stage_wanted(stage);
     if (!wanted && !stage->draining) {
         stage->draining = true;
+        loop->hopes_since = now;
         (void)cell_move(stage->cell, CELL_DRAINING, CELL_BY_STAGE);
     }
     stage->figures.heartbeat = now;
@@ -140,14 +142,16 @@ static void wait_turn(struct loop *loop, uint64_t now, bool idle)
     book(loop, REGIME_IDLE, loop->turn_began);
 }
 
-/* Nothing more will come. Without a launcher nobody replaces or ends the others: a stage that has waited
- * for one of them in vain goes. */
+/* Without a launcher nobody replaces or ends the others: a stage that has waited for one of them in vain,
+ * for input or for room, goes. */
+static bool waits_in_vain(const struct loop *loop, uint64_t now)
+{
+    return loop->stage->orphaned && now - loop->hopes_since > loop->patience_ticks;
+}
+
 static bool is_done(const struct loop *loop)
 {
-    const struct stage *stage = loop->stage;
-
-    return stage->ops->drained(loop->stage) ||
-           (stage->orphaned && loop->booked - loop->idle_since > loop->patience_ticks);
+    return loop->stage->ops->drained(loop->stage) || waits_in_vain(loop, loop->booked);
 }
 
 static void turn(struct loop *loop)
@@ -161,7 +165,7 @@ static void turn(struct loop *loop)
     stage->figures.turns++;
     if (moved > 0) {
         book(loop, REGIME_WORK, now);
-        loop->idle_since = now;
+        loop->idle_since = loop->hopes_since = now;
     } else if (moved == 0) {
         book(loop, REGIME_IDLE, now);
         if (now - loop->turn_began > loop->gap_ticks)
@@ -170,6 +174,7 @@ static void turn(struct loop *loop)
     } else if (moved == -EAGAIN) {
         book(loop, REGIME_BLOCKED, now);
         loop->idle_since = now;
+        loop->finished = waits_in_vain(loop, now);
     } else {
         stage_error(stage, moved, "%s", strerror(-moved));
         loop->finished = true;

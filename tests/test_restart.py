@@ -162,3 +162,46 @@ def test_the_trace_tells_of_a_restart(lab: Lab) -> None:
     assert 0 < restart["gone_ns"] < 5e9
     counters = json.loads((outcome.directory / "counters.json").read_text())
     assert counters["end"]["stages"]["worker0"]["generation"] == 2
+
+
+@pytest.mark.parametrize("stage", ["rx", "worker0", "tx", "tracer"])
+def test_killed_together_with_the_launcher(tmp_path: Path, stage: str) -> None:
+    """Nobody replaces it or ends the others: they go by themselves, also with full rings."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.bind(("127.0.0.1", 0))
+        name = f"orphans-{os.getpid()}-{stage}"
+        sets = ["rx.bind=127.0.0.1:9323", f"tx.to=127.0.0.1:{client.getsockname()[1]}"]
+        sets += ["ring.depth=16", "ring.full=wait", "supervise.drain_timeout=1s"]
+        command = [str(BUILD / "tickline"), "run", str(ROOT / "configs/isolated.ini"), "--json"]
+        command += ["--run-dir", str(tmp_path / "run"), "--set", f"pipeline.name={name}"]
+        for value in sets:
+            command += ["--set", value]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as launcher:
+            pids = json.loads(launcher.stdout.readline())["pids"]
+            os.kill(launcher.pid, signal.SIGSTOP)  # it sees nothing of what follows
+            os.kill(pids[stage], signal.SIGKILL)
+            for number in range(1, 2001):
+                client.sendto(b"|%08d|0008|abcdefgh" % number, ("127.0.0.1", 9323))
+            launcher.kill()
+            launcher.wait()
+            deadline = time.monotonic() + 20
+            left = dict(pids)
+            while left and time.monotonic() < deadline:
+                time.sleep(0.05)
+                left = {who: pid for who, pid in left.items() if runs(pid)}
+        for pid in left.values():
+            os.kill(pid, signal.SIGKILL)
+    done = subprocess.run(
+        [BUILD / "tickline", "salvage", name], capture_output=True, text=True, check=False
+    )
+    assert not left
+    assert done.returncode == 0, done.stderr
+
+
+def runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
