@@ -267,21 +267,24 @@ bool ring_nap(uint64_t ns)
     return true;
 }
 
+/* The tail that went with the head: read again by now it could be ahead of that. */
+static uint64_t tail_seen(const struct ring_producer *producer)
+{
+    return producer->limit - producer->mask - 1;
+}
+
 int ring_positions(const struct region *region, struct ring_positions *positions)
 {
     struct region_mismatch mismatch;
     struct ring_producer producer;
 
     int err = producer_at(&producer, region, &mismatch);
-    if (err < 0)
-        return err;
-    /* Of the same moment: a tail read again by now could be ahead of that head. */
-    uint64_t tail = producer.limit - producer.mask - 1;
-    *positions = (struct ring_positions){
-        .published = producer.head - producer.start,
-        .consumed = tail - producer.start,
-    };
-    return 0;
+    if (err == 0)
+        *positions = (struct ring_positions){
+            .published = producer.head - producer.start,
+            .consumed = tail_seen(&producer) - producer.start,
+        };
+    return err;
 }
 
 int ring_waiting(const struct region *region, struct ring_waiting *waiting)
@@ -292,7 +295,7 @@ int ring_waiting(const struct region *region, struct ring_waiting *waiting)
     int err = producer_at(&producer, region, &mismatch);
     if (err < 0)
         return err;
-    uint64_t tail = producer.limit - producer.mask - 1;
+    uint64_t tail = tail_seen(&producer);
     *waiting = (struct ring_waiting){.count = producer.head - tail};
     if (waiting->count == 0)
         return 0;
