@@ -1,15 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * rx: takes datagrams from the kernel, finds the requests in them, gives each a number and puts it
- * into a worker's ring. A full ring drops the newest request and counts it (ring.full = wait: rx
- * waits, and the kernel drops). A number is stored in the cell before it is used, so that no number
- * is ever given twice.
+ * rx: takes requests from its source (rx/source.h), gives each a number and puts it into a worker's
+ * ring (rx/put.h).
  */
 #include "rx/rx.h"
 
 #include "rx/rx_own.h"
-#include "shm/crash.h"
-#include "stage/io.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -45,6 +41,17 @@ static int open_ingress(struct stage *stage, struct rx *rx)
     return 0;
 }
 
+/* The configuration knows no others. */
+static const struct rx_source *find_source(const char *name)
+{
+    static const struct rx_source *const sources[] = {&rx_udp};
+    uint32_t i = 0;
+
+    while (strcmp(sources[i]->name, name) != 0)
+        i++;
+    return sources[i];
+}
+
 static int rx_open(struct stage *stage)
 {
     struct rx *rx = calloc(1, sizeof(*rx));
@@ -53,6 +60,7 @@ static int rx_open(struct stage *stage)
     if (!rx)
         return -ENOMEM;
     stage->self = rx;
+    rx->source = find_source(config->rx.source);
     rx->schema = config->pipeline.schema;
     rx->dispatch = config->worker.dispatch;
     rx->drop = config->ring.drop;
@@ -63,126 +71,23 @@ static int rx_open(struct stage *stage)
         err = open_ingress(stage, rx);
     if (err < 0)
         return err;
-    int count = sockets_open(stage, rx->sockets);
-    if (count < 0)
-        return count;
-    rx->socket_count = (uint32_t)count;
-    return rx_take_over(stage, rx);
+    return rx->source->open(stage, rx);
 }
 
-/* ---- poll ---- */
+/* ---- for the sources ---- */
 
-static uint32_t choose_worker(const struct rx *rx, const struct received *datagram,
-                              const struct frame *frame)
+uint64_t rx_done_with(const struct stage *stage, const struct rx *rx)
 {
-    if (rx->workers == 1)
-        return 0;
-    switch (rx->dispatch) {
-    case DISPATCH_KEY:
-        return (uint32_t)(frame->id % rx->workers);
-    case DISPATCH_ROUND_ROBIN:
-        return (uint32_t)(rx->issued % rx->workers);
-    case DISPATCH_FLOW:
-    default:
-        return (uint32_t)(datagram->source ^ datagram->socket) % rx->workers;
-    }
+    uint64_t done = rx->published;
+
+    for (uint32_t i = 0; i < rx->workers; i++)
+        done += load_acquire(&stage->cells->dropped[i]);
+    if (rx->issued - done > 1)
+        region_corrupt("requests published and dropped", rx->issued, done);
+    return done;
 }
 
-/* The kernel's receive time on our clock, by the newest clock pair; `now` where there is none. */
-static uint64_t kernel_ticks(const struct stage *stage, const struct rx *rx, uint64_t kernel_ns,
-                             uint64_t now)
-{
-    if (kernel_ns == 0 || rx->pair.tsc == 0)
-        return now;
-    double ns = (double)position_diff(kernel_ns, rx->pair.real_ns);
-    return rx->pair.tsc + (uint64_t)(int64_t)(ns * stage->clock.hz / 1e9);
-}
-
-static void fill_slot(const struct rx *rx, struct ring_slot *slot, const uint8_t *data,
-                      const struct frame *frame, uint32_t capacity)
-{
-    bool fits = frame->length <= capacity;
-
-    slot->source = rx->issued;
-    slot->request = rx->issued;
-    slot->reason = 0;
-    slot->part = 0;
-    slot->parts = 1;
-    if (frame->well_formed && !fits) {
-        slot->kind = RING_REJECTED;
-        slot->reason = REASON_oversized;
-        slot->length = 0;
-        return;
-    }
-    /* Of a malformed request as much as fits: its header, and with it the reason, is at its
-     * beginning. */
-    slot->kind = RING_REQUEST;
-    slot->length = (uint16_t)(fits ? frame->length : capacity);
-    memcpy(slot->payload, data, slot->length);
-}
-
-/* One request. -EAGAIN: its ring is full and it must wait; nothing has happened then. */
-static int put_request(struct stage *stage, struct rx *rx, const struct received *datagram,
-                       const uint8_t *data, const struct frame *frame)
-{
-    uint32_t worker = choose_worker(rx, datagram, frame);
-    struct ring_producer *ring = &rx->to_worker[worker];
-    struct ring_slot *slot = ring_claim(ring);
-
-    if (!slot && !rx->drop)
-        return -EAGAIN;
-    store_relaxed(&stage->cell->issued, ++rx->issued);
-    crash_point("rx:issued");
-
-    uint64_t now = tsc_read();
-    uint16_t flow = datagram->source ? datagram->source : datagram->socket;
-    trace_stamp_wide(&stage->trace, now, POINT_rx_got, (uint16_t)rx->batch_next, rx->issued,
-                     datagram->kernel_ns, frame->id);
-    struct ingress_record record = {
-        .request = rx->issued,
-        .id = frame->id,
-        .kernel_ns = datagram->kernel_ns,
-        .datagram = (uint32_t)(stage->figures.datagrams + 1),
-        .flow = flow,
-        .length = (uint16_t)(frame->length > UINT16_MAX ? UINT16_MAX : frame->length),
-    };
-    trace_append(&rx->ingress, &record, sizeof(record));
-    crash_point("rx:recorded");
-    if (!slot) {
-        _Atomic uint64_t *dropped = &stage->cells->dropped[worker];
-        store_relaxed(dropped, load_relaxed(dropped) + 1);
-        crash_point("rx:dropped");
-        return 0;
-    }
-    fill_slot(rx, slot, data, frame, ring_capacity(ring->slot_bytes));
-    slot->ingress = kernel_ticks(stage, rx, datagram->kernel_ns, now);
-    slot->flow = flow;
-    crash_point("rx:filled");
-    ring_publish(ring);
-    crash_point("rx:put");
-    rx->published++;
-    trace_stamp(&stage->trace, POINT_rx_put, 0, rx->issued);
-    if (rx->bells && ring_wake(ring, rx->was_idle))
-        stage->figures.wakes++;
-    return 0;
-}
-
-static int take_datagram(struct stage *stage, struct rx *rx, const struct received *datagram)
-{
-    struct frame frame;
-
-    do {
-        const uint8_t *data = datagram->data + rx->offset;
-        frame = frame_next(rx->schema, data, datagram->length - rx->offset);
-        int err = put_request(stage, rx, datagram, data, &frame);
-        if (err < 0)
-            return err;
-    } while (!rx_pass_frame(stage, rx, datagram, &frame));
-    return 0;
-}
-
-/* Draining, and the worker that there is no room for will never make any. */
-static bool is_in_vain(const struct stage *stage, const struct rx *rx)
+bool rx_is_in_vain(const struct stage *stage, const struct rx *rx)
 {
     bool gone = false;
 
@@ -191,40 +96,13 @@ static bool is_in_vain(const struct stage *stage, const struct rx *rx)
     return gone;
 }
 
-/* Its datagrams were received; the requests in them were not. */
-static void leave_batch(struct stage *stage, struct rx *rx)
-{
-    stage->figures.datagrams += rx->batch_count - rx->batch_next;
-    rx->batch_next = rx->batch_count;
-    rx->offset = 0;
-}
+/* ---- turns ---- */
 
 static int rx_poll(struct stage *stage)
 {
     struct rx *rx = stage->self;
-    uint32_t moved = 0;
 
-    if (rx->batch_next == rx->batch_count) {
-        int got = receiver_poll(rx->receiver, rx->issued, &rx->batch);
-        if (got <= 0) {
-            rx->was_idle = true;
-            rx->batch_count = rx->batch_next = 0;
-            return got;
-        }
-        rx->batch_count = (uint32_t)got;
-        rx->batch_next = 0;
-    }
-    for (; rx->batch_next < rx->batch_count; rx->batch_next++, moved++) {
-        if (take_datagram(stage, rx, &rx->batch[rx->batch_next]) == -EAGAIN) {
-            if (moved == 0 && !is_in_vain(stage, rx))
-                return -EAGAIN;
-            if (moved == 0)
-                leave_batch(stage, rx);
-            return (int)moved;
-        }
-        rx->was_idle = false;
-    }
-    return (int)moved;
+    return rx->source->poll(stage, rx);
 }
 
 /* ---- tick ---- */
@@ -245,8 +123,9 @@ static void rx_tick(struct stage *stage, uint64_t now)
 {
     struct rx *rx = stage->self;
 
-    (void)now;
     trace_tend(&rx->ingress);
+    if (rx->source->tick)
+        rx->source->tick(stage, rx, now);
     if (rx->ticks++ % CLOCK_TICKS != 0)
         return;
     struct clock_pair pair = clock_pair_read(&stage->clock);
@@ -269,15 +148,16 @@ static bool rx_park(struct stage *stage, uint64_t ns)
 {
     struct rx *rx = stage->self;
 
-    /* Woken by a datagram, so the timer only serves the heartbeat. */
-    receiver_park(rx->receiver, 20 * ns);
+    /* Woken by what arrives, so the timer only serves the heartbeat. */
+    rx->source->park(stage, rx, 20 * ns);
     return true;
 }
 
 static bool rx_drained(struct stage *stage)
 {
-    (void)stage;
-    return true;
+    struct rx *rx = stage->self;
+
+    return !rx->source->drained || rx->source->drained(stage, rx);
 }
 
 static void rx_close(struct stage *stage)
@@ -285,7 +165,7 @@ static void rx_close(struct stage *stage)
     struct rx *rx = stage->self;
 
     trace_close(&rx->ingress);
-    receiver_close(rx->receiver);
+    rx->source->close(stage, rx);
 }
 
 const struct stage_ops rx_ops = {
