@@ -24,7 +24,22 @@ struct frame {
     bool well_formed;
 };
 
-/* The request at the beginning of `data`. */
+/* The request at the beginning of `data`, what is left of a datagram. */
 struct frame frame_next(enum config_schema schema, const uint8_t *data, uint32_t length);
+
+/*
+ * The same in a stream of bytes, of which `length` have come so far.
+ *
+ *   WHOLE   `frame` is a well-formed request
+ *   MORE    it may become one; frame->length bytes of it at least will be needed
+ *   BROKEN  it never will: frame->length bytes (at least one, at most `length`) are one malformed request.
+ *           Where frame_resyncs(schema) the stream goes on behind them, else it is lost.
+ */
+enum frame_state { FRAME_WHOLE, FRAME_MORE, FRAME_BROKEN };
+enum frame_state frame_stream(enum config_schema schema, const uint8_t *data, uint32_t length,
+                              struct frame *frame);
+
+/* Can the beginning of a request be told from its bytes alone? */
+bool frame_resyncs(enum config_schema schema);
 
 #endif

@@ -32,7 +32,13 @@
 #define REGION_MAGIC 0x656e696c6b636974ULL /* "tickline" */
 #define REGION_ABI   2
 
-enum region_kind { REGION_RING = 1, REGION_CELLS = 2, REGION_ARENA = 3, REGION_RECEIVED = 4 };
+enum region_kind {
+    REGION_RING = 1,
+    REGION_CELLS = 2,
+    REGION_ARENA = 3,
+    REGION_RECEIVED = 4,
+    REGION_CONNECTIONS = 5,
+};
 
 struct region_header {
     uint64_t magic;

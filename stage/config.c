@@ -84,6 +84,27 @@ static int blame_burst(const struct config *config, char *error)
                         config->rx.recv_buffers, config->rx.recv_buffers);
 }
 
+/* Which schema can come from which source, and which sink can answer it. */
+static int check_source(const struct config *config, char *error)
+{
+    bool tcp = strcmp(config->rx.source, "tcp") == 0;
+    bool packet = strcmp(config->rx.source, "packet") == 0;
+    bool unframed =
+        config->pipeline.schema == SCHEMA_DATAGRAM || config->pipeline.schema == SCHEMA_IEX;
+
+    if (tcp && unframed)
+        return config_blame(config, "pipeline.schema", error,
+                            "a stream of bytes does not say where such a request ends; try v2, or "
+                            "rx.source = udp");
+    if (packet && strcmp(config->rx.interface, "any") == 0)
+        return config_blame(config, "rx.source", error,
+                            "expected rx.interface too, the one to tap; write its name there");
+    if (packet && strcmp(config->tx.sink, "reply") == 0)
+        return config_blame(config, "tx.sink", error,
+                            "who sent a tapped frame did not ask us; try udp or tcp");
+    return 0;
+}
+
 /* What must hold between the keys. */
 static int check_relations(const struct config *config, char *error)
 {
@@ -100,6 +121,9 @@ static int check_relations(const struct config *config, char *error)
     if (config->rx.timestamps == TIMESTAMPS_HARDWARE && strcmp(config->rx.interface, "any") == 0)
         return config_blame(config, "rx.timestamps", error,
                             "expected rx.interface too, the NIC that stamps; write its name there");
+    int err = check_source(config, error);
+    if (err < 0)
+        return err;
     for (uint32_t i = 0; i < config->rx.bind_count; i++) {
         if (config->rx.bind[i].port == config->tx.to.port &&
             strcmp(config->rx.bind[i].address, config->tx.to.address) == 0)

@@ -31,7 +31,15 @@ enum {
     CONFIG_KINDS_MAX = 256,
 };
 
-enum config_schema { SCHEMA_V1, SCHEMA_V2, SCHEMA_DATAGRAM };
+enum config_schema {
+    SCHEMA_V1,
+    SCHEMA_V2,
+    SCHEMA_V3,
+    SCHEMA_V4,
+    SCHEMA_FIX,
+    SCHEMA_IEX,
+    SCHEMA_DATAGRAM,
+};
 enum config_io { IO_AUTO, IO_URING, IO_PLAIN };
 enum config_dispatch { DISPATCH_FLOW, DISPATCH_KEY, DISPATCH_ROUND_ROBIN };
 enum config_wait { WAIT_AUTO, WAIT_SPIN, WAIT_YIELD, WAIT_PARK };
@@ -51,13 +59,20 @@ struct config_endpoint {
     uint16_t port;
 };
 
+/* `16`, `100us` or `16,100us`: what is gathered is written once it is so many replies, or once the
+ * oldest of them has waited so long; without a time, at the end of each turn. */
+struct config_flush {
+    uint32_t count;
+    uint64_t wait_ns; /* 0: does not wait for more */
+};
+
 struct config {
     struct {
         char name[64];
         enum config_schema schema;
     } pipeline;
     struct {
-        char source[16];     /* udp */
+        char source[16];     /* udp, tcp, packet */
         uint32_t bind_count; /* 0: auto (from the capture) */
         struct config_endpoint bind[CONFIG_ENDPOINTS_MAX];
         struct config_cpus cpu;
@@ -67,6 +82,11 @@ struct config {
         uint64_t socket_bytes; /* SO_RCVBUF asked for */
         char interface[16];    /* where groups are joined; any: as the routes say */
         enum config_timestamps timestamps;
+        uint32_t connections;      /* tcp: at most at once */
+        uint32_t connection_bytes; /* tcp: receive buffer of each */
+        uint64_t idle_ns;          /* tcp: a connection silent for so long is closed; 0: never */
+        bool quickack;             /* tcp: acknowledge at once */
+        uint64_t busy_poll_ns;     /* SO_BUSY_POLL of each socket; 0: none */
     } rx;
     struct {
         uint32_t count;
@@ -76,10 +96,15 @@ struct config {
         uint32_t burst;
     } worker;
     struct {
-        char sink[16];             /* udp */
+        char sink[16];             /* udp, tcp, reply */
         struct config_endpoint to; /* port 0: auto (the lab's sink) */
         struct config_cpus cpu;
         enum config_io io;
+        uint32_t connections;      /* tcp: outgoing ones; a flow keeps to one of them */
+        struct config_flush flush; /* tcp, reply: when what waits for a connection is written */
+        bool nodelay;              /* TCP_NODELAY */
+        uint64_t patience_ns;      /* tcp, reply: a connection that takes nothing for so long is
+                                     * given up; 0: never */
     } tx;
     struct {
         uint32_t depth;      /* slots, a power of two */

@@ -21,6 +21,7 @@ enum config_type {
     CONFIG_TIME,      /* uint64_t nanoseconds: 200ms; `words` may stand in front: last 10s */
     CONFIG_RATE,      /* double, a second: 20k */
     CONFIG_SHARE,     /* double, 0 to 1: 0.01 or 1% */
+    CONFIG_FLUSH,     /* struct config_flush: 16, 100us or 16,100us */
     CONFIG_SPEED,     /* char[16]: 10x, 20000pps or top */
     CONFIG_SIZES,     /* char[CONFIG_SIZES_MAX]: 8, 8-64, exp:32 or 8:90,256:9; at most `max` */
     CONFIG_CPUS,      /* struct config_cpus, at most `max` of them */
@@ -103,6 +104,8 @@ int config_speed_parse(const struct config_key *key, const char *text, char fiel
 int config_sizes_parse(const struct config_key *key, const char *text, char *field, char *why);
 /* The largest size that `text` stands for; false where it is none of the forms. */
 bool config_sizes_most(const char *text, uint64_t *most);
+int config_flush_parse(const struct config_key *key, const char *text, struct config_flush *field,
+                       char *why);
 int config_cpus_parse(const struct config_key *key, const char *text, struct config_cpus *field,
                       char *why);
 int config_endpoints_parse(const struct config_key *key, const char *text, void *field, char *why);
@@ -110,6 +113,7 @@ bool config_endpoint_read(const char *text, size_t length, struct config_endpoin
 struct config_endpoint *config_endpoints_list(const void *count); /* beside rx.bind_count */
 void config_integer_format(const struct config_key *key, uint64_t value, char *out, size_t size);
 void config_real_format(double value, char *out, size_t size);
+void config_flush_format(const struct config_flush *field, char *out, size_t size);
 void config_cpus_format(const struct config_cpus *cpus, char *out, size_t size);
 void config_endpoints_format(const struct config_endpoint *list, uint32_t count, char *out,
                              size_t size);

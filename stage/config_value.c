@@ -67,6 +67,9 @@ void config_value_expected(const struct config_key *key, char out[CONFIG_WHY_MAX
     case CONFIG_SPEED:
         snprintf(what, sizeof(what), "top, a factor from 0.001x to 1000x, or 1pps to 10Mpps");
         break;
+    case CONFIG_FLUSH:
+        snprintf(what, sizeof(what), "replies up to 256, a time up to 100ms, or both: 16,100us");
+        break;
     case CONFIG_SIZES:
         snprintf(what, sizeof(what), "bytes up to %llu: 8, 8-64, exp:32 or 8:90,256:9", most);
         break;
@@ -202,6 +205,8 @@ int config_value_parse(const struct config_key *key, const char *text, void *fie
         return config_real_parse(key, text, field, why);
     case CONFIG_SPEED:
         return config_speed_parse(key, text, field, why);
+    case CONFIG_FLUSH:
+        return config_flush_parse(key, text, field, why);
     case CONFIG_SIZES:
         return config_sizes_parse(key, text, field, why);
     case CONFIG_CPUS:
@@ -238,6 +243,9 @@ void config_value_format(const struct config_key *key, const void *field, char o
     case CONFIG_RATE:
     case CONFIG_SHARE:
         config_real_format(*(const double *)field, out, CONFIG_TEXT_MAX);
+        break;
+    case CONFIG_FLUSH:
+        config_flush_format(field, out, CONFIG_TEXT_MAX);
         break;
     case CONFIG_CPUS:
         config_cpus_format(field, out, CONFIG_TEXT_MAX);

@@ -44,7 +44,9 @@ static const struct {
     {"[rx]\ndepth = 4\n", "x.ini:2: depth: no such key in [rx]; did you mean depth in [ring]?"},
     {"[rx]\nqwertyuiop = 4\n",
      "x.ini:2: qwertyuiop: no such key in [rx]; see tickline config --keys"},
-    {"[tx]\nflush = 1\n", "x.ini:2: flush: no such key in [tx]; see tickline config --keys"},
+    {"[tx]\nflush = 16,\n",
+     "x.ini:2: tx.flush = 16,: expected replies up to 256, a time up to 100ms, "
+     "or both: 16,100us; try 16,100us"},
     {"depth = 4\n", "x.ini:1: depth stands before any [section]; did you mean depth in [ring]?"},
     {"[rx]\nburst\n", "x.ini:2: burst: expected key = value or [section]"},
     {"[rx]\nburst = 3\n\nburst = 4\n",
@@ -109,14 +111,19 @@ static const struct {
     /* words */
     {"[worker]\ndispatch = flwo\n",
      "x.ini:2: worker.dispatch = flwo: expected flow, key or round-robin; try flow"},
-    {"[pipeline]\nschema = v3\n",
-     "x.ini:2: pipeline.schema = v3: expected v1, v2 or datagram; try v1"},
+    {"[pipeline]\nschema = v5\n",
+     "x.ini:2: pipeline.schema = v5: expected v1, v2, v3, v4, fix, iex or datagram; try v1"},
     {"[trace]\nstamps = yes\n", "x.ini:2: trace.stamps = yes: expected on or off; try on"},
     {"[memory]\npages = 2m\n",
      "x.ini:2: memory.pages = 2m: expected 4k, want-2m or need-2m; try 4k"},
     {"[isolate]\nown_cpu = maybe\n",
      "x.ini:2: isolate.own_cpu = maybe: expected no, want or need; try want"},
-    {"[rx]\nsource = tcp\n", "x.ini:2: rx.source = tcp: expected udp; try udp"},
+    {"[rx]\nsource = tpc\n", "x.ini:2: rx.source = tpc: expected udp, tcp or packet; try tcp"},
+    {"[rx]\nsource = tcp\n[pipeline]\nschema = iex\n",
+     "x.ini:4: pipeline.schema = iex: a stream of bytes does not say where such a request ends; "
+     "try v2, or rx.source = udp"},
+    {"[rx]\nsource = packet\n", "x.ini:2: rx.source = packet: expected rx.interface too, the one "
+                                "to tap; write its name there"},
     {"[pipeline]\nname = a/b\n",
      "x.ini:2: pipeline.name = a/b: expected 1 to 48 letters, digits and any of ._-"},
     {"[worker]\nhandler = ../x.so\n",

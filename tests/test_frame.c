@@ -110,7 +110,7 @@ static uint32_t mutate(const struct schema *schema, uint8_t *bytes)
     static const uint8_t likely_bytes[] = "|09/:\0\1\xff";
     uint32_t payload = chance(40);
     uint32_t length = schema->header_bytes + payload;
-    schema->serialise(bytes, chance(100000000), payload);
+    schema->serialise(bytes, sizeof(bytes), &(struct message){.id = chance(100000000)}, payload);
     for (uint32_t i = 0; i < payload; i++)
         bytes[schema->header_bytes + i] = (uint8_t)chance(256);
     for (uint32_t n = chance(4); n > 0; n--)

@@ -138,17 +138,18 @@ static void test_serialised(void)
 {
     uint8_t out[32];
     memset(out, '.', sizeof(out));
-    schema_of(SCHEMA_V1)->serialise(out, 42, 8);
+    schema_of(SCHEMA_V1)->serialise(out, sizeof(out), &(struct message){.id = 42}, 8);
     CU_ASSERT(memcmp(out, "|00000042|0008|.", 16) == 0);
-    schema_of(SCHEMA_V1)->serialise(out, 99999999, 9999);
+    schema_of(SCHEMA_V1)->serialise(out, sizeof(out), &(struct message){.id = 99999999}, 9999);
     CU_ASSERT(memcmp(out, "|99999999|9999|.", 16) == 0);
-    schema_of(SCHEMA_V1)->serialise(out, 0, 0);
+    schema_of(SCHEMA_V1)->serialise(out, sizeof(out), &(struct message){.id = 0}, 0);
     CU_ASSERT(memcmp(out, "|00000000|0000|.", 16) == 0);
     memset(out, '.', sizeof(out));
-    schema_of(SCHEMA_V2)->serialise(out, 0x0102030405060708, 0xfffe);
+    schema_of(SCHEMA_V2)->serialise(out, sizeof(out), &(struct message){.id = 0x0102030405060708},
+                                    0xfffe);
     CU_ASSERT(memcmp(out, "\1\2\3\4\5\6\7\x8\0\0\xff\xfe.", 13) == 0);
     memset(out, '.', sizeof(out));
-    schema_of(SCHEMA_DATAGRAM)->serialise(out, 7, 7);
+    schema_of(SCHEMA_DATAGRAM)->serialise(out, sizeof(out), &(struct message){.id = 7}, 7);
     CU_ASSERT(memcmp(out, "....", 4) == 0);
 }
 

@@ -40,11 +40,14 @@ static int v1_parse(const uint8_t *bytes, uint32_t length, struct message *messa
     return message->length > length - V1_HEADER ? reject(REASON_truncated) : 0;
 }
 
-static void v1_serialise(uint8_t *out, uint64_t id, uint32_t length)
+static int v1_serialise(uint8_t *out, uint32_t capacity, const struct message *request,
+                        uint32_t length)
 {
+    (void)capacity;
     out[0] = out[V1_LENGTH_AT - 1] = out[V1_HEADER - 1] = '|';
-    decimal_write_8(out + 1, id);
+    decimal_write_8(out + 1, request->id);
     decimal_write_4(out + V1_LENGTH_AT, length);
+    return (int)(V1_HEADER + length);
 }
 
 /* ---- v2 ---- */
@@ -71,12 +74,16 @@ static int v2_parse(const uint8_t *bytes, uint32_t length, struct message *messa
     return 0;
 }
 
-static void v2_serialise(uint8_t *out, uint64_t id, uint32_t length)
+static int v2_serialise(uint8_t *out, uint32_t capacity, const struct message *request,
+                        uint32_t length)
 {
-    id = htobe64(id);
-    length = htobe32(length);
+    uint64_t id = htobe64(request->id);
+    uint32_t payload = htobe32(length);
+
+    (void)capacity;
     memcpy(out, &id, sizeof(id));
-    memcpy(out + sizeof(id), &length, sizeof(length));
+    memcpy(out + sizeof(id), &payload, sizeof(payload));
+    return (int)(V2_HEADER + length);
 }
 
 /* ---- datagram ---- */
@@ -87,11 +94,13 @@ static int datagram_parse(const uint8_t *bytes, uint32_t length, struct message 
     return 0;
 }
 
-static void datagram_serialise(uint8_t *out, uint64_t id, uint32_t length)
+static int datagram_serialise(uint8_t *out, uint32_t capacity, const struct message *request,
+                              uint32_t length)
 {
     (void)out;
-    (void)id;
-    (void)length;
+    (void)capacity;
+    (void)request;
+    return (int)length;
 }
 
 static const struct schema schemas[] = {

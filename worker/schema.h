@@ -30,9 +30,12 @@ struct schema {
     uint32_t payload_max; /* longest payload whose length can be written */
     /* 0, or -1 - reason */
     int (*parse)(const uint8_t *bytes, uint32_t length, struct message *message);
-    /* Writes the header in front of a payload of `length` bytes that stands at out + header_bytes.
+    /*
+     * Makes the reply to `request` at `out`, whose payload of `length` bytes the handler has written at
+     * out + header_bytes; at most `capacity` bytes of all. Its bytes, or -1 - reason.
      */
-    void (*serialise)(uint8_t *out, uint64_t id, uint32_t length);
+    int (*serialise)(uint8_t *out, uint32_t capacity, const struct message *request,
+                     uint32_t length);
 };
 
 #define SCHEMA_REASON(result) ((enum reason)(-1 - (result)))

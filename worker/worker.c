@@ -98,9 +98,14 @@ static void process(struct stage *stage, struct worker *worker, const struct rin
         reject(out, HANDLER_REASON(result));
         return;
     }
-    schema->serialise(out->payload, message.id, (uint32_t)result);
+    result = schema->serialise(out->payload, ring_capacity(worker->out.slot_bytes), &message,
+                               (uint32_t)result);
+    if (result < 0) {
+        reject(out, SCHEMA_REASON(result));
+        return;
+    }
     out->kind = RING_REPLY;
-    out->length = (uint16_t)(schema->header_bytes + (uint32_t)result);
+    out->length = (uint16_t)result;
 }
 
 static void take_request(struct stage *stage, struct worker *worker, const struct ring_slot *in,

@@ -35,7 +35,8 @@ static void write_requests(const struct shape *shape, const struct schema *schem
             payload[k] = (uint8_t)('a' + (i + k) % 26);
         if (shape->handler && strcmp(shape->handler, "fizzbuzz") == 0)
             snprintf((char *)payload, BYTES - schema->header_bytes, "%0*u", (int)shape->payload, i);
-        schema->serialise(requests->bytes[i], i + 1, shape->payload);
+        schema->serialise(requests->bytes[i], sizeof(requests->bytes[i]),
+                          &(struct message){.id = i + 1}, shape->payload);
         requests->length[i] = schema->header_bytes + shape->payload;
     }
 }
@@ -52,7 +53,8 @@ static uint64_t pass(const struct shape *shape, const struct schema *schema,
         if (handler) {
             sum += (uint64_t)handler->handle(payload, shape->payload, requests->reply[i], BYTES);
         } else if (shape->serialise) {
-            schema->serialise(requests->reply[i], i, shape->payload);
+            schema->serialise(requests->reply[i], sizeof(requests->reply[i]),
+                              &(struct message){.id = i}, shape->payload);
             sum += requests->reply[i][0];
         } else {
             sum += (uint64_t)schema->parse(requests->bytes[i], requests->length[i], &message);

@@ -28,7 +28,7 @@ static void answer(enum config_schema form, const struct handler *handler,
     }
     fuzz_require((uint32_t)length <= capacity);
     uint32_t bytes = schema->header_bytes + (uint32_t)length;
-    schema->serialise(out, message->id, (uint32_t)length);
+    schema->serialise(out, schema->header_bytes + capacity, message, (uint32_t)length);
     struct frame frame = frame_next(form, out, bytes);
     struct message back;
     fuzz_require(frame.well_formed && frame.length == bytes);
