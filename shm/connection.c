@@ -1,6 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "shm/connection.h"
 
+const char *const connection_figure_name[CONNECTION_FIGURE_COUNT] = {
+#define FIGURE_NAME(name, sentence) [CONNECTION_##name] = #name,
+    CONNECTION_FIGURES(FIGURE_NAME)
+#undef FIGURE_NAME
+};
+
 struct region_want connections_want(uint64_t epoch)
 {
     const uint64_t parts[] = {
@@ -8,6 +14,7 @@ struct region_want connections_want(uint64_t epoch)
         offsetof(struct connection, state),
         offsetof(struct connection, released),
         offsetof(struct connection, written),
+        sizeof(struct connections),
     };
     return (struct region_want){
         .kind = REGION_CONNECTIONS,

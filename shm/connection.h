@@ -3,7 +3,8 @@
  * The table of TCP connections that requests come from: a place for each, in one region. rx accepts and
  * reads them; tx, where it answers on them (tx.sink = reply), writes them and says when it is done.
  *
- * A place is used again. A request carries the number of its place as `flow`, and belongs to the
+ * A place is used again; rx writes the number of the next connection there while it is still free, and all
+ * that is said of it may be read once `state` is open. A request carries the number of its place as `flow`, and belongs to the
  * connection that stands there only if its own number is not below `first`: a reply to an
  * earlier one has nobody left to take it.
  *
@@ -18,7 +19,8 @@
  *
  *   page 0 region header | page 1 places
  *
- * Words of rx and of tx stand on line pairs of their own. What is stored before `state` or `released`
+ * Words of rx and of tx stand on line pairs of their own. What became of connections is counted by rx alone, at
+ * once, and in such a way that a successor counts nothing twice. What is stored before `state` or `released`
  * (release) may be read after it (acquire).
  */
 #ifndef TICKLINE_SHM_CONNECTION_H
@@ -27,6 +29,26 @@
 #include "shm/region.h"
 
 enum { CONNECTIONS_MAX = 1024, CONNECTIONS_OFFSET = PAGE_BYTES };
+
+/* FIGURE(name, what is counted): connections, by what became of them. */
+#define CONNECTION_FIGURES(FIGURE)                                                                 \
+    FIGURE(opened, "that got a place")                                                             \
+    FIGURE(refused, "reset at once: rx.connections were open")                                     \
+    FIGURE(lost, "reset because rx was killed before it could deposit them")                       \
+    FIGURE(ended, "whose peer has sent its last byte")                                             \
+    FIGURE(reset, "reset by the peer, or by the network")                                          \
+    FIGURE(malformed, "given up: where the next request begins could not be told")                 \
+    FIGURE(oversized, "given up: a request was larger than rx.connection_buffer")                  \
+    FIGURE(idle, "given up: silent for rx.idle")
+
+enum connection_figure {
+#define FIGURE_ENUM(name, sentence) CONNECTION_##name,
+    CONNECTION_FIGURES(FIGURE_ENUM)
+#undef FIGURE_ENUM
+        CONNECTION_FIGURE_COUNT,
+};
+
+extern const char *const connection_figure_name[CONNECTION_FIGURE_COUNT];
 
 enum connection_state {
     CONNECTION_FREE,
@@ -55,6 +77,10 @@ struct connection {
 
 struct connections {
     struct connection place[CONNECTIONS_MAX];
+    /* rx */
+    _Alignas(LINE_PAIR_BYTES) _Atomic uint64_t figure[CONNECTION_FIGURE_COUNT];
+    _Atomic uint64_t cut_bytes;  /* received, of a request whose rest never came */
+    _Atomic uint64_t held_bytes; /* received, of no request yet; as of rx's last tick */
 };
 
 struct region_want connections_want(uint64_t epoch);
