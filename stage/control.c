@@ -61,9 +61,12 @@ int control_send(int socket, const struct control_message *message, int fd)
     return send_message(socket, message, fd, 0);
 }
 
-int control_offer(int socket, const struct control_message *message)
+int control_offer(int socket, const struct control_message *message, int fd)
 {
-    return send_message(socket, message, -1, MSG_DONTWAIT);
+    int err = send_message(socket, message, fd, MSG_DONTWAIT);
+
+    /* Too many descriptors are under way to somebody who has not taken them. */
+    return err == -ETOOMANYREFS || err == -ENOBUFS ? -EAGAIN : err;
 }
 
 int control_receive(int socket, struct control_message *message, int *fd, int wait)

@@ -9,6 +9,9 @@
  *
  *   message: struct control_message, and one descriptor (SCM_RIGHTS) with GIVE and DEPOSIT
  *
+ * The accepted connections of rx come and go while it runs: "connection.PLACE", `value` is their number
+ * (shm/connection.h). With tx.sink = reply the launcher gives each to tx as soon as it has it.
+ *
  * Functions return 0 or -errno; -ECONNRESET: the far end is gone. Not for the hot path.
  */
 #ifndef TICKLINE_STAGE_CONTROL_H
@@ -19,7 +22,8 @@
 enum control_type {
     CONTROL_GIVE = 1, /* launcher → stage: descriptor `name` */
     CONTROL_START,    /* launcher → stage: that was all; value: epoch */
-    CONTROL_DEPOSIT,  /* stage → launcher: keep descriptor `name` */
+    CONTROL_DEPOSIT,  /* stage → launcher: keep descriptor `name`, instead of an older one */
+    CONTROL_RELEASE,  /* stage → launcher: forget descriptor `name` */
     CONTROL_NOTE,     /* stage → launcher: asked, obtained and why for `name` */
     CONTROL_TELL,     /* stage → launcher: a line for the person, in `text` */
 };
@@ -44,8 +48,8 @@ struct control_message {
 /* `fd` -1: none. */
 int control_send(int socket, const struct control_message *message, int fd);
 
-/* The same without a descriptor, where it goes without waiting; else -EAGAIN. */
-int control_offer(int socket, const struct control_message *message);
+/* The same where it goes without waiting; else -EAGAIN. */
+int control_offer(int socket, const struct control_message *message, int fd);
 
 /* Waits where `wait` is set, else -EAGAIN. The received descriptor (or -1) belongs to the caller; what comes
  * with an error, or beyond the first, is closed. */

@@ -144,12 +144,12 @@ static int allow_all(scmp_filter_ctx filter, const struct sandbox_list *list)
 
 static int arm_filter(const struct stage *stage)
 {
-    const struct sandbox_table *table = sandbox_table(stage->cell_index);
+    const struct sandbox_table table = sandbox_table(stage->cell_index, &stage->config);
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
     return -ENOTSUP;
 #endif
-    int err = arm_handler(stage, table->program);
+    int err = arm_handler(stage, table.program);
     scmp_filter_ctx filter = err < 0 ? NULL : seccomp_init(SCMP_ACT_TRAP);
     if (!filter)
         return err < 0 ? err : -ENOMEM;
@@ -159,9 +159,11 @@ static int arm_filter(const struct stage *stage)
     (void)seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
     (void)seccomp_attr_set(filter, SCMP_FLTATR_API_SYSRAWRC, 1);
     if (err == 0)
-        err = allow_all(filter, &table->all);
+        err = allow_all(filter, &table.all);
     if (err == 0)
-        err = allow_all(filter, &table->itself);
+        err = allow_all(filter, &table.itself);
+    if (err == 0)
+        err = allow_all(filter, &table.more);
     if (err == 0)
         err = seccomp_load(filter);
     seccomp_release(filter);

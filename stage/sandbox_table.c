@@ -4,6 +4,7 @@
 #include "shm/cell.h"
 
 #include <seccomp.h>
+#include <string.h>
 
 #define LIST(calls)                                                                                \
     {                                                                                              \
@@ -39,6 +40,14 @@ static const struct sandbox_call rx[] = {
     {SCMP_SYS(futex), SANDBOX_ANY}, /* wakes a parked worker */
     {SCMP_SYS(sched_getattr), SANDBOX_SELF}, /* moves to its place in the rotation, these two */
     {SCMP_SYS(sched_setattr), SANDBOX_SELF},
+};
+
+static const struct sandbox_call rx_tcp[] = {
+    {SCMP_SYS(accept4), SANDBOX_ANY},    /* the next connection */
+    {SCMP_SYS(epoll_ctl), SANDBOX_ANY},  /* it is watched, and no more */
+    {SCMP_SYS(sendmsg), SANDBOX_ANY},    /* it is left with the launcher, and forgotten there */
+    {SCMP_SYS(getsockopt), SANDBOX_ANY}, /* has its peer ended it, or reset it? */
+    {SCMP_SYS(setsockopt), SANDBOX_ANY}, /* quick acknowledgements; how it is to be closed */
 };
 
 static const struct sandbox_call worker[] = {
@@ -83,7 +92,11 @@ static const struct sandbox_table tables[] = {
     [CELL_WORKER] = {"worker", LIST(every), LIST(worker)},
 };
 
-const struct sandbox_table *sandbox_table(uint32_t cell_index)
+struct sandbox_table sandbox_table(uint32_t cell_index, const struct config *config)
 {
-    return &tables[cell_index < CELL_WORKER ? cell_index : CELL_WORKER];
+    struct sandbox_table table = tables[cell_index < CELL_WORKER ? cell_index : CELL_WORKER];
+
+    if (cell_index == CELL_RX && strcmp(config->rx.source, "tcp") == 0)
+        table.more = (struct sandbox_list)LIST(rx_tcp);
+    return table;
 }

@@ -5,7 +5,7 @@
 #ifndef TICKLINE_STAGE_SANDBOX_TABLE_H
 #define TICKLINE_STAGE_SANDBOX_TABLE_H
 
-#include <stdint.h>
+#include "stage/config.h"
 
 /* What the call may be made with. Only calls that are rare have a condition: for the others the
  * kernel answers from a bitmap, without running the filter. */
@@ -31,9 +31,10 @@ struct sandbox_table {
     const char *program;        /* rx, worker, tx, tracer */
     struct sandbox_list all;    /* of every stage */
     struct sandbox_list itself; /* of this one */
+    struct sandbox_list more;   /* of this one with its source or its sink */
 };
 
-/* Of the stage in this cell (enum cell_index). */
-const struct sandbox_table *sandbox_table(uint32_t cell_index);
+/* Of the stage in this cell (enum cell_index), so configured. */
+struct sandbox_table sandbox_table(uint32_t cell_index, const struct config *config);
 
 #endif

@@ -172,8 +172,8 @@ static int mismatch_error(struct stage *stage, const char *name,
                        (unsigned long long)mismatch->expected, (unsigned long long)mismatch->found);
 }
 
-static int attach(struct stage *stage, struct region *region, const char *name,
-                  const struct region_want *want, bool writable)
+int stage_attach(struct stage *stage, struct region *region, const char *name,
+                 const struct region_want *want, bool writable)
 {
     struct region_mismatch mismatch = {0};
     int fd = stage_descriptor(stage, name);
@@ -198,7 +198,7 @@ static int attach_ring(struct stage *stage, struct region *region, const char *f
 #pragma GCC diagnostic ignored "-Wformat-nonliteral"
     snprintf(name, CONTROL_NAME_MAX, format, number);
 #pragma GCC diagnostic pop
-    return attach(stage, region, name, &want, writable);
+    return stage_attach(stage, region, name, &want, writable);
 }
 
 int stage_producer(struct stage *stage, struct ring_producer *producer, const char *format,
@@ -243,6 +243,17 @@ int stage_deposit(struct stage *stage, const char *name, int fd)
     return control_send(stage->control, &message, fd);
 }
 
+int stage_offer(struct stage *stage, const char *name, uint64_t value, int fd)
+{
+    struct control_message message = {
+        .type = fd < 0 ? CONTROL_RELEASE : CONTROL_DEPOSIT,
+        .value = value,
+    };
+
+    strncpy(message.name, name, sizeof(message.name) - 1);
+    return control_offer(stage->control, &message, fd);
+}
+
 void stage_note(struct stage *stage, const char *name, const char *asked, const char *obtained,
                 const char *why)
 {
@@ -264,7 +275,7 @@ void stage_tell(struct stage *stage, const char *format, ...)
     vsnprintf(message.text, sizeof(message.text), format, arguments);
     va_end(arguments);
     log_line("%s", message.text);
-    (void)control_offer(stage->control, &message);
+    (void)control_offer(stage->control, &message, -1);
 }
 
 static int load_config(struct stage *stage)
@@ -289,7 +300,7 @@ static int open_trace(struct stage *stage)
     struct region_mismatch mismatch;
     struct lane lane;
 
-    int err = attach(stage, &stage->arena, "arena", &want, false);
+    int err = stage_attach(stage, &stage->arena, "arena", &want, false);
     if (err < 0)
         return err;
     if (arena_check(&stage->arena, &mismatch) < 0)
@@ -330,7 +341,7 @@ static int start(struct stage *stage)
     if (err < 0)
         return stage_error(stage, err, "control socket: %s", strerror(-err));
     want = cells_want(stage->epoch);
-    err = attach(stage, &stage->cells_region, "cells", &want, true);
+    err = stage_attach(stage, &stage->cells_region, "cells", &want, true);
     if (err < 0)
         return err;
     stage->cells = cells_of(&stage->cells_region);

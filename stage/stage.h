@@ -103,6 +103,11 @@ __attribute__((format(printf, 3, 4))) int stage_error(struct stage *stage, int e
  * stage's. */
 int stage_descriptor(const struct stage *stage, const char *name);
 
+/* Attaches a region of another kind by name. Errors are said by stage_error. The mapping lives as long as the
+ * process. */
+int stage_attach(struct stage *stage, struct region *region, const char *name,
+                 const struct region_want *want, bool writable);
+
 /* Attaches a ring by name; errors are said by stage_error. The mapping lives as long as the
  * process; of a consumer's only the control page can be written. */
 int stage_producer(struct stage *stage, struct ring_producer *producer, const char *format,
@@ -112,6 +117,10 @@ int stage_consumer(struct stage *stage, struct ring_consumer *consumer, const ch
 
 /* Leaves a descriptor with the launcher, for our successor and for the account. */
 int stage_deposit(struct stage *stage, const char *name, int fd);
+
+/* The same while the stage runs, without waiting: -EAGAIN where the launcher takes none now. `fd` -1: the
+ * launcher is to forget that name. */
+int stage_offer(struct stage *stage, const char *name, uint64_t value, int fd);
 
 /* Records what was obtained of what was asked; ends up in the run's manifest. */
 void stage_note(struct stage *stage, const char *name, const char *asked, const char *obtained,

@@ -50,16 +50,16 @@ static void test_tell(void)
     int ends[2], fd, count = 0;
     make(ends);
     memset(sent.text, 'x', sizeof(sent.text) - 1);
-    while (control_offer(ends[0], &sent) == 0)
+    while (control_offer(ends[0], &sent, -1) == 0)
         count++;
     CU_ASSERT(count > 0);
-    CU_ASSERT_EQUAL(control_offer(ends[0], &sent), -EAGAIN);
+    CU_ASSERT_EQUAL(control_offer(ends[0], &sent, -1), -EAGAIN);
     for (; count > 0; count--) {
         CU_ASSERT_EQUAL_FATAL(control_receive(ends[1], &got, &fd, 0), 0);
         CU_ASSERT_STRING_EQUAL(got.text, sent.text);
     }
     close(ends[1]);
-    CU_ASSERT_EQUAL(control_offer(ends[0], &sent), -ECONNRESET);
+    CU_ASSERT_EQUAL(control_offer(ends[0], &sent, -1), -ECONNRESET);
     close(ends[0]);
 }
 
