@@ -149,7 +149,7 @@ TARGET       ?=
 
 $(BUILD)/fuzz/request: $(BUILD)/obj/rx/frame.o $(filter-out %/main.o,$(call objects,worker))
 $(BUILD)/fuzz/runfile: $(BUILD)/obj/launch/runfile.o
-$(BUILD)/fuzz/control: $(BUILD)/obj/launch/process.o
+$(BUILD)/fuzz/control: $(BUILD)/obj/launch/process.o $(BUILD)/obj/launch/store.o
 $(BUILD)/fuzz/latency: $(BUILD)/obj/launch/latency.o
 $(BUILD)/fuzz/drain $(BUILD)/fuzz/repair: $(filter-out %/main.o,$(call objects,tracer))
 $(FUZZERS:%=$(BUILD)/fuzz/%): $(BUILD)/fuzz/%: $(FUZZ)/%.o $(FUZZ_SHARED:%=$(FUZZ)/%.o) $(STAGE) $(SHM)

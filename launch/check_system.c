@@ -3,6 +3,7 @@
  * Preflight of input and output: sockets, descriptors, io_uring, and what the lab needs.
  */
 #include "launch/check_probe.h"
+#include "launch/store.h"
 #include "launch/user.h"
 
 #include <errno.h>
@@ -33,14 +34,12 @@ static void socket_buffer(const struct check_context *context, struct check_resu
 
 static void descriptors(const struct check_context *context, struct check_result *result)
 {
-    enum { BASE = 64, EACH = 16 };
     struct rlimit limit = {0};
-    unsigned long long needed = BASE + context->config->rx.bind_count +
-                                EACH * (unsigned long long)context->placement->stages;
-    getrlimit(RLIMIT_NOFILE, &limit);
-    check_found(result, "%llu needed, %llu allowed", needed, (unsigned long long)limit.rlim_cur);
-    if (limit.rlim_cur < needed)
-        check_missing(result, WISH_NEED, "ulimit -n %llu", needed);
+    unsigned long long needed = store_descriptors(context->config, context->placement->stages);
+    getrlimit(RLIMIT_NOFILE, &limit); /* the launcher takes what it may */
+    check_found(result, "%llu needed, %llu allowed", needed, (unsigned long long)limit.rlim_max);
+    if (limit.rlim_max < needed)
+        check_missing(result, WISH_NEED, "ulimit -Hn %llu", needed);
     result->asked = "always";
 }
 

@@ -58,9 +58,9 @@ static uint64_t unread(int fd)
     return count;
 }
 
-static bool is_rx_socket(const struct process_deposit *deposit)
+static bool is_rx_socket(const struct store_item *item)
 {
-    return strncmp(deposit->name, "rx.socket.", 10) == 0;
+    return strncmp(item->name, "rx.socket.", 10) == 0;
 }
 
 json_t *counters_sockets(const struct pipeline *pipeline)
@@ -68,17 +68,17 @@ json_t *counters_sockets(const struct pipeline *pipeline)
     const struct process *rx = &pipeline->process[0];
     json_t *sockets = json_array();
 
-    for (uint32_t i = 0; i < rx->stored; i++) {
+    for (uint32_t i = 0; i < rx->store.count; i++) {
         int granted = 0;
         socklen_t length = sizeof(granted);
         char bind[80];
-        if (!is_rx_socket(&rx->store[i]))
+        if (!is_rx_socket(&rx->store.item[i]))
             continue;
-        address_text(rx->store[i].fd, bind, sizeof(bind));
-        getsockopt(rx->store[i].fd, SOL_SOCKET, SO_RCVBUF, &granted, &length);
-        uint64_t left = rx->gone ? unread(rx->store[i].fd) : 0;
+        address_text(rx->store.item[i].fd, bind, sizeof(bind));
+        getsockopt(rx->store.item[i].fd, SOL_SOCKET, SO_RCVBUF, &granted, &length);
+        uint64_t left = rx->gone ? unread(rx->store.item[i].fd) : 0;
         json_array_append_new(sockets, json_pack("{s:s, s:I, s:I, s:i}", "bind", bind, "drops",
-                                                 (json_int_t)socket_drops(rx->store[i].fd),
+                                                 (json_int_t)socket_drops(rx->store.item[i].fd),
                                                  "unread", (json_int_t)left, "rcvbuf", granted));
     }
     return sockets;
@@ -89,9 +89,9 @@ static uint64_t all_socket_drops(const struct pipeline *pipeline)
     const struct process *rx = &pipeline->process[0];
     uint64_t sum = 0;
 
-    for (uint32_t i = 0; i < rx->stored; i++) {
-        if (is_rx_socket(&rx->store[i]))
-            sum += socket_drops(rx->store[i].fd);
+    for (uint32_t i = 0; i < rx->store.count; i++) {
+        if (is_rx_socket(&rx->store.item[i]))
+            sum += socket_drops(rx->store.item[i].fd);
     }
     return sum;
 }
@@ -186,9 +186,9 @@ static uint64_t datagrams(const struct pipeline *pipeline, const struct cell_laz
     const struct process *rx = &pipeline->process[0];
     uint64_t taken = lazy->datagrams;
 
-    for (uint32_t i = 0; rx->gone && rx->status > 128 && i < rx->stored; i++) {
-        if (strcmp(rx->store[i].name, "rx.received") == 0)
-            (void)receiver_taken(rx->store[i].fd, &taken);
+    for (uint32_t i = 0; rx->gone && rx->status > 128 && i < rx->store.count; i++) {
+        if (strcmp(rx->store.item[i].name, "rx.received") == 0)
+            (void)receiver_taken(rx->store.item[i].fd, &taken);
     }
     return taken;
 }

@@ -132,6 +132,17 @@ static int create_rings(struct pipeline *pipeline)
     return 0;
 }
 
+/* tx reads them, and says there what it has answered. */
+static int create_connections(struct pipeline *pipeline)
+{
+    const struct region_place anywhere = {.numa_node = -1};
+
+    if (strcmp(pipeline->config->rx.source, "tcp") != 0)
+        return 0;
+    int err = connections_create(&pipeline->connections, pipeline->epoch, &anywhere);
+    return err < 0 ? pipeline_fail(pipeline, err, "table of connections: %s", strerror(-err)) : 0;
+}
+
 static int create_arena(struct pipeline *pipeline)
 {
     const struct config *config = pipeline->config;
@@ -176,6 +187,7 @@ int pipeline_create(struct pipeline *pipeline)
     const struct region_place anywhere = {.numa_node = -1};
 
     pipeline->config_fd = -1;
+    store_make_room(store_descriptors(pipeline->config, pipeline->placement->stages));
     pipeline->notes = json_object();
     pipeline->restarts = json_array();
     pipeline->news = json_array();
@@ -191,6 +203,8 @@ int pipeline_create(struct pipeline *pipeline)
         return pipeline_fail(pipeline, err, "stage cells: %s", strerror(-err));
     pipeline->cells = cells_of(&pipeline->cells_region);
     err = create_rings(pipeline);
+    if (err == 0)
+        err = create_connections(pipeline);
     if (err == 0)
         err = create_arena(pipeline);
     if (err == 0)
@@ -217,6 +231,8 @@ void pipeline_destroy(struct pipeline *pipeline)
         region_close(&pipeline->arena);
     if (pipeline->cells_region.header)
         region_close(&pipeline->cells_region);
+    if (pipeline->connections.header)
+        region_close(&pipeline->connections);
     if (pipeline->config_fd >= 0)
         close(pipeline->config_fd);
     json_decref(pipeline->notes);
@@ -227,7 +243,8 @@ void pipeline_destroy(struct pipeline *pipeline)
 
 uint64_t pipeline_shm_bytes(const struct pipeline *pipeline)
 {
-    uint64_t bytes = pipeline->cells_region.size + pipeline->arena.size;
+    uint64_t bytes =
+        pipeline->cells_region.size + pipeline->arena.size + pipeline->connections.size;
 
     for (uint32_t i = 0; i < CELL_WORKERS_MAX; i++)
         bytes += pipeline->to_worker[i].size + pipeline->to_tx[i].size;

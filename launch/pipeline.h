@@ -14,6 +14,7 @@
 #include "launch/runfile.h"
 #include "launch/user.h"
 #include "shm/cell.h"
+#include "shm/connection.h"
 #include "shm/lane.h"
 #include "shm/ring.h"
 #include "stage/clock.h"
@@ -22,7 +23,10 @@
 #include <jansson.h>
 #include <poll.h>
 
-enum { PIPELINE_RESTARTS_MAX = 64 }; /* that the budget can speak of */
+enum {
+    PIPELINE_RESTARTS_MAX = 64, /* that the budget can speak of */
+    PIPELINE_WATCH_MAX = CELL_MAX + 1,
+};
 
 struct pipeline {
     const struct config *config;
@@ -44,6 +48,7 @@ struct pipeline {
     struct region to_worker[CELL_WORKERS_MAX];
     struct region to_tx[CELL_WORKERS_MAX];
     struct region arena;
+    struct region connections; /* rx.source = tcp */
     int config_fd;
 
     /* In pipeline order: rx, worker0 …, tx, tracer. */
@@ -79,8 +84,9 @@ int pipeline_tend(struct pipeline *pipeline);
 /* A successor has been started and does not run yet. */
 bool pipeline_restarting(const struct pipeline *pipeline);
 
-/* For poll(2): becomes readable where a process has ended. Fills at most CELL_MAX; how many. */
-uint32_t pipeline_watch(const struct pipeline *pipeline, struct pollfd fds[CELL_MAX]);
+/* For poll(2): becomes readable where a process has ended, or rx has left a connection that tx is to answer
+ * on. Fills at most PIPELINE_WATCH_MAX; how many. */
+uint32_t pipeline_watch(const struct pipeline *pipeline, struct pollfd fds[PIPELINE_WATCH_MAX]);
 
 /* Ends them in order, each within the configured time, replacing who is killed meanwhile; -ETIMEDOUT
  * where one had to be killed. */

@@ -101,22 +101,33 @@ int process_give(struct process *process, const char *name, int fd)
     return control_send(process->control, &message, fd);
 }
 
+static struct control_message giving(const struct store_item *item)
+{
+    struct control_message message = {.type = CONTROL_GIVE, .value = item->value};
+
+    snprintf(message.name, sizeof(message.name), "%s", item->name);
+    return message;
+}
+
+int process_give_item(struct process *process, const struct store_item *item)
+{
+    const struct control_message message = giving(item);
+
+    return control_send(process->control, &message, item->fd);
+}
+
+int process_offer(struct process *process, const struct store_item *item)
+{
+    const struct control_message message = giving(item);
+
+    return control_offer(process->control, &message, item->fd);
+}
+
 int process_start(struct process *process, uint64_t epoch)
 {
     const struct control_message message = {.type = CONTROL_START, .value = epoch};
 
     return control_send(process->control, &message, -1);
-}
-
-static void deposit(struct process *process, const char *name, int fd)
-{
-    if (process->stored == PROCESS_STORE_MAX) {
-        close(fd);
-        return;
-    }
-    struct process_deposit *place = &process->store[process->stored++];
-    snprintf(place->name, sizeof(place->name), "%s", name);
-    place->fd = fd;
 }
 
 void process_tell(const struct process *process, json_t *told, const char *format, ...)
@@ -157,11 +168,13 @@ void process_receive(struct process *process, json_t *notes, json_t *told)
             return;
         }
         if (message.type == CONTROL_DEPOSIT && fd >= 0) {
-            deposit(process, message.name, fd);
+            store_put(&process->store, message.name, message.value, fd);
             continue;
         }
         if (fd >= 0)
             close(fd);
+        if (message.type == CONTROL_RELEASE)
+            store_remove(&process->store, message.name);
         if (message.type == CONTROL_TELL)
             process_tell(process, told, "%s: %s", process->name, printable(message.text));
         if (message.type != CONTROL_NOTE)
@@ -210,7 +223,5 @@ void process_forget(struct process *process)
 void process_close(struct process *process)
 {
     process_forget(process);
-    for (uint32_t i = 0; i < process->stored; i++)
-        close(process->store[i].fd);
-    process->stored = 0;
+    store_close(&process->store);
 }

@@ -1,24 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A stage's process as the launcher holds it: its pidfd, its control socket, and the descriptors
- * that it has left here for a successor and for the account (as in systemd's descriptor store).
+ * that it has left here (launch/store.h).
  */
 #ifndef TICKLINE_LAUNCH_PROCESS_H
 #define TICKLINE_LAUNCH_PROCESS_H
 
+#include "launch/store.h"
 #include "shm/cell.h"
-#include "stage/control.h"
 
 #include <jansson.h>
 #include <stdbool.h>
 #include <sys/types.h>
-
-enum { PROCESS_STORE_MAX = 72 };
-
-struct process_deposit {
-    char name[CONTROL_NAME_MAX];
-    int fd;
-};
 
 /* How long it has not moved, as the launcher sees it (launch/still.c). */
 struct still {
@@ -41,8 +34,7 @@ struct process {
     uint64_t started_ns; /* MONOTONIC */
     struct still still;
     json_t *restart; /* of this successor, until it runs; borrowed */
-    uint32_t stored;
-    struct process_deposit store[PROCESS_STORE_MAX];
+    struct store store;
 };
 
 /* Where a program is: they stand beside this one. 0 or -errno. */
@@ -57,7 +49,11 @@ int process_spawn(struct process *process, char *const arguments[], int log);
 
 /* Gives it a descriptor by name; process_start says that this was all. */
 int process_give(struct process *process, const char *name, int fd);
+int process_give_item(struct process *process, const struct store_item *item);
 int process_start(struct process *process, uint64_t epoch);
+
+/* The same while it runs, without waiting; else -EAGAIN. */
+int process_offer(struct process *process, const struct store_item *item);
 
 /* Takes what has arrived: deposits into the store, notes into `notes`, what it tells into `told`. */
 void process_receive(struct process *process, json_t *notes, json_t *told);

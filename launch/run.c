@@ -364,7 +364,7 @@ static int supervise(struct run *run)
     int failed = 0;
 
     while (!run->draining && clock_monotonic_ns() < until) {
-        struct pollfd fds[3 + CELL_MAX] = {
+        struct pollfd fds[3 + PIPELINE_WATCH_MAX] = {
             {.fd = run->signals, .events = POLLIN},
             {.fd = run->listener, .events = POLLIN},
             {.fd = run->options->json && run->stdin_open ? STDIN_FILENO : -1, .events = POLLIN},

@@ -83,6 +83,21 @@ static int open_log(const struct pipeline *pipeline, const char *name)
     return openat(pipeline->run_folder, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
 }
 
+/* Those that rx has left here: tx answers on them. */
+static int give_connections(struct pipeline *pipeline, struct process *tx)
+{
+    struct store *store = &pipeline->process[0].store;
+    int err = 0;
+
+    for (uint32_t i = 0; err == 0 && i < store->count; i++) {
+        if (!store_is_connection(&store->item[i]))
+            continue;
+        err = process_give_item(tx, &store->item[i]);
+        store->item[i].given = err == 0;
+    }
+    return err;
+}
+
 static int give_all(struct pipeline *pipeline, struct process *process)
 {
     char name[CONTROL_NAME_MAX];
@@ -105,8 +120,13 @@ static int give_all(struct pipeline *pipeline, struct process *process)
             err = process_give(process, name, pipeline->to_tx[i].fd);
         }
     }
-    for (uint32_t i = 0; err == 0 && i < process->stored; i++)
-        err = process_give(process, process->store[i].name, process->store[i].fd);
+    if (err == 0 && pipeline->connections.header &&
+        (process->cell == CELL_RX || process->cell == CELL_TX))
+        err = process_give(process, "connections", pipeline->connections.fd);
+    if (err == 0 && process->cell == CELL_TX && pipeline_forwards(pipeline))
+        err = give_connections(pipeline, process);
+    for (uint32_t i = 0; err == 0 && i < process->store.count; i++)
+        err = process_give_item(process, &process->store.item[i]);
     return err < 0 ? err : process_start(process, pipeline->epoch);
 }
 

@@ -159,6 +159,28 @@ static int follow_restart(struct pipeline *pipeline, struct process *process)
     return 0;
 }
 
+bool pipeline_forwards(const struct pipeline *pipeline)
+{
+    return pipeline->connections.header && strcmp(pipeline->config->tx.sink, "reply") == 0;
+}
+
+/* Gives tx the connections that are new. What it does not take now it is given at the next turn, and all of
+ * them where it is started anew. */
+static void forward(struct pipeline *pipeline)
+{
+    struct store *store = &pipeline->process[0].store;
+    struct process *tx = &pipeline->process[pipeline->placement->stages - 1];
+    bool takes = tx->control >= 0;
+
+    for (uint32_t i = 0; takes && i < store->count; i++) {
+        struct store_item *item = &store->item[i];
+        if (item->given || !store_is_connection(item))
+            continue;
+        takes = process_offer(tx, item) == 0;
+        item->given = takes;
+    }
+}
+
 int pipeline_tend(struct pipeline *pipeline)
 {
     uint64_t now = clock_monotonic_ns();
@@ -180,6 +202,8 @@ int pipeline_tend(struct pipeline *pipeline)
             pipeline_mind_still(pipeline, process, now);
         first = first ? first : err;
     }
+    if (pipeline_forwards(pipeline))
+        forward(pipeline);
     pipeline->tended_ns = now;
     return first;
 }
@@ -193,9 +217,12 @@ bool pipeline_restarting(const struct pipeline *pipeline)
     return false;
 }
 
-uint32_t pipeline_watch(const struct pipeline *pipeline, struct pollfd fds[CELL_MAX])
+uint32_t pipeline_watch(const struct pipeline *pipeline, struct pollfd fds[PIPELINE_WATCH_MAX])
 {
     uint32_t count = 0;
+
+    if (pipeline->connections.header && pipeline->process[0].control >= 0)
+        fds[count++] = (struct pollfd){.fd = pipeline->process[0].control, .events = POLLIN};
 
     for (uint32_t i = 0; i < pipeline->count; i++) {
         if (pipeline->process[i].pid)

@@ -66,9 +66,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     send_all(ends[1], &input);
     close(ends[1]);
     process_receive(&process, notes, told);
-    fuzz_require(process.stored <= PROCESS_STORE_MAX);
-    for (uint32_t i = 0; i < process.stored; i++)
-        fuzz_require(strnlen(process.store[i].name, CONTROL_NAME_MAX) < CONTROL_NAME_MAX);
+    fuzz_require(process.store.count <= STORE_MAX);
+    for (uint32_t i = 0; i < process.store.count; i++)
+        fuzz_require(strnlen(process.store.item[i].name, CONTROL_NAME_MAX) < CONTROL_NAME_MAX);
     process_close(&process);
     json_decref(notes);
     json_decref(told);
