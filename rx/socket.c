@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "rx/socket.h"
 
+#include "rx/address.h"
 #include "stage/control.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <linux/net_tstamp.h>
 #include <linux/sockios.h>
 #include <net/if.h>
-#include <netinet/in.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -21,30 +20,6 @@ struct listener {
     uint32_t addresses;
     bool multicast_only;
 };
-
-union address {
-    struct sockaddr any;
-    struct sockaddr_in v4;
-    struct sockaddr_in6 v6;
-};
-
-static int parse(const struct config_endpoint *endpoint, union address *address, socklen_t *length)
-{
-    memset(address, 0, sizeof(*address));
-    if (inet_pton(AF_INET, endpoint->address, &address->v4.sin_addr) == 1) {
-        address->v4.sin_family = AF_INET;
-        address->v4.sin_port = htons(endpoint->port);
-        *length = sizeof(address->v4);
-        return 0;
-    }
-    if (inet_pton(AF_INET6, endpoint->address, &address->v6.sin6_addr) == 1) {
-        address->v6.sin6_family = AF_INET6;
-        address->v6.sin6_port = htons(endpoint->port);
-        *length = sizeof(address->v6);
-        return 0;
-    }
-    return -EINVAL;
-}
 
 static bool is_multicast(const union address *address)
 {
@@ -122,13 +97,20 @@ static int ask_timestamps(struct stage *stage, int fd)
                     : set(fd, SOL_SOCKET, SO_TIMESTAMPNS, 1);
 }
 
+static int ask_busy_poll(struct stage *stage, int fd)
+{
+    uint64_t us = (stage->config.rx.busy_poll_ns + 999) / 1000;
+
+    return us ? set(fd, SOL_SOCKET, SO_BUSY_POLL, (int)us) : 0;
+}
+
 static int open_socket(struct stage *stage, const struct listener *listener)
 {
     const struct config_endpoint *endpoint = listener->endpoint;
     union address address;
     socklen_t length;
 
-    int err = parse(endpoint, &address, &length);
+    int err = address_parse(endpoint, &address, &length);
     if (err < 0)
         return stage_error(stage, err, "rx.bind = %s: not an IPv4 or IPv6 address",
                            endpoint->address);
@@ -150,17 +132,14 @@ static int open_socket(struct stage *stage, const struct listener *listener)
         (void)set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
     ask_buffer(stage, fd);
     err = ask_timestamps(stage, fd);
+    if (err == 0)
+        err = ask_busy_poll(stage, fd);
     if (err == 0 && bind(fd, &address.any, length) < 0)
         err = -errno;
     if (err < 0) {
         close(fd);
-        return stage_error(
-            stage, err, "rx.bind = %s:%u: %s%s", endpoint->address, endpoint->port, strerror(-err),
-            err == -EADDRINUSE      ? "; see who holds it: ss -lunp"
-            : err == -EADDRNOTAVAIL ? "; expected an address of this host: ip address"
-            : err == -EACCES        ? "; ports below net.ipv4.ip_unprivileged_port_start "
-                                      "are root's"
-                                    : "");
+        return stage_error(stage, err, "rx.bind = %s:%u: %s%s", endpoint->address, endpoint->port,
+                           strerror(-err), address_hint(err, "; see who holds it: ss -lunp"));
     }
     return fd;
 }
@@ -193,7 +172,8 @@ static int join_groups(struct stage *stage, const struct listener *listener, int
         const struct config_endpoint *endpoint = &config->rx.bind[i];
         union address group;
         socklen_t length;
-        if (endpoint->port != listener->endpoint->port || parse(endpoint, &group, &length) < 0 ||
+        if (endpoint->port != listener->endpoint->port ||
+            address_parse(endpoint, &group, &length) < 0 ||
             group.any.sa_family != listener->family || !is_multicast(&group))
             continue;
         if (join(fd, &group, interface) < 0)

@@ -96,6 +96,9 @@ static int check_source(const struct config *config, char *error)
         return config_blame(config, "pipeline.schema", error,
                             "a stream of bytes does not say where such a request ends; try v2, or "
                             "rx.source = udp");
+    if (tcp && config->rx.io == IO_URING)
+        return config_blame(config, "rx.io", error,
+                            "rx.source = tcp is read by plain calls; try auto or plain");
     if (packet && strcmp(config->rx.interface, "any") == 0)
         return config_blame(config, "rx.source", error,
                             "expected rx.interface too, the one to tap; write its name there");

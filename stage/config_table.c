@@ -37,7 +37,8 @@ const struct config_key config_keys[] = {
      .help = "The most datagrams rx takes in one turn; at most recv_buffers."},
     {"rx", "socket_buffer", CONFIG_BYTES, AT(rx.socket_bytes), "64MiB", .min = 4 * KIB, .max = GIB,
      .step = CONFIG_ANY,
-     .help = "Receive buffer asked of the kernel for each socket; what was granted is recorded."},
+     .help =
+         "Receive buffer asked of the kernel for each UDP socket; what was granted is recorded."},
     {"rx", "interface", CONFIG_NAME, AT(rx.interface), "any", .words = "._-", .max = 15,
      .help = "Interface where multicast groups are joined; any: as the routes say."},
     {"rx", "timestamps", CONFIG_CHOICE, AT(rx.timestamps), "software", .words = "software|hardware",
@@ -47,7 +48,7 @@ const struct config_key config_keys[] = {
      .help = "tcp: the most connections at once; more are refused and counted."},
     {"rx", "connection_buffer", CONFIG_BYTES32, AT(rx.connection_bytes), "64KiB", .min = 4 * KIB,
      .max = MIB, .step = CONFIG_POWER_OF_TWO,
-     .help = "tcp: receive buffer of a connection; a request must fit in it."},
+     .help = "tcp: receive buffer of each connection, reserved twice; a request must fit in it."},
     {"rx", "idle", CONFIG_TIME, AT(rx.idle_ns), "never", .special = "never", .min = 1000000,
      .max = 86400 * SECOND, .step = CONFIG_ANY,
      .help = "tcp: how long a connection may be silent before it is closed."},

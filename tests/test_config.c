@@ -119,6 +119,8 @@ static const struct {
     {"[isolate]\nown_cpu = maybe\n",
      "x.ini:2: isolate.own_cpu = maybe: expected no, want or need; try want"},
     {"[rx]\nsource = tpc\n", "x.ini:2: rx.source = tpc: expected udp, tcp or packet; try tcp"},
+    {"[rx]\nsource = tcp\nio = uring\n[pipeline]\nschema = v2\n",
+     "x.ini:3: rx.io = uring: rx.source = tcp is read by plain calls; try auto or plain"},
     {"[rx]\nsource = tcp\n[pipeline]\nschema = iex\n",
      "x.ini:4: pipeline.schema = iex: a stream of bytes does not say where such a request ends; "
      "try v2, or rx.source = udp"},
