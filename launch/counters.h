@@ -18,6 +18,13 @@ json_t *counters_stats(const struct pipeline *pipeline);
 /* The sockets of rx with bind address, drops and granted buffer. */
 json_t *counters_sockets(const struct pipeline *pipeline);
 
+/*
+ * rx.source = tcp, else NULL: connections by what became of them (shm/connection.h) and `open` now; bytes
+ * received that will be of no request (`cut_bytes`) or are of none yet (`held_bytes`); those that nobody has
+ * received, once rx has ended (`unread_bytes`).
+ */
+json_t *counters_connections(const struct pipeline *pipeline);
+
 /* Order of turns on a shared CPU and how often it was mended; NULL where no CPU is shared. */
 json_t *counters_rotation(const struct pipeline *pipeline);
 

@@ -44,7 +44,7 @@ static int open_ingress(struct stage *stage, struct rx *rx)
 /* The configuration knows no others. */
 static const struct rx_source *find_source(const char *name)
 {
-    static const struct rx_source *const sources[] = {&rx_udp};
+    static const struct rx_source *const sources[] = {&rx_udp, &rx_tcp};
     uint32_t i = 0;
 
     while (strcmp(sources[i]->name, name) != 0)

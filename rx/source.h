@@ -28,5 +28,6 @@ struct rx_source {
 };
 
 extern const struct rx_source rx_udp;
+extern const struct rx_source rx_tcp;
 
 #endif

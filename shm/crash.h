@@ -87,6 +87,24 @@
     X("receiver:spent", "nobody needs the batch any more")                                         \
     X("receiver:cleared", "its buffers are marked untaken")                                        \
     X("receiver:taking", "the next batch may come")                                                \
+    X("tcp:reserved", "a free place has the number of the connection that is accepted next")       \
+    X("tcp:accepted", "a connection is accepted, and exists in rx alone")                          \
+    X("tcp:deposited", "the launcher has it, its place is free still")                             \
+    X("tcp:cleared", "nothing is left at its place of the connection before")                      \
+    X("tcp:opened", "its place is open, nobody watches it")                                        \
+    X("tcp:received", "the kernel has filled the buffer, or told an error; nobody has looked")     \
+    X("tcp:filled", "the bytes count as received, the read is still noted")                        \
+    X("tcp:taken", "the next read may come")                                                       \
+    X("tcp:copied", "the rest stands at the beginning of the buffer, and where it was")            \
+    X("tcp:journaled", "which bytes are the next request is noted, it has no number")              \
+    X("tcp:counted", "the request is put and counted, its bytes are still there")                  \
+    X("tcp:consumed", "its bytes are consumed")                                                    \
+    X("tcp:doomed", "how a connection ends is noted, its last request is not put")                 \
+    X("tcp:tallied", "what the figures become by its end is noted")                                \
+    X("tcp:tallied_up", "they are that")                                                           \
+    X("tcp:left", "it counts as ended or broken")                                                  \
+    X("tcp:released", "the launcher has forgotten it")                                             \
+    X("tcp:freed", "its place is free")                                                            \
     X("tx:sending", "a send is noted, and not begun")                                              \
     X("tx:sent", "the kernel has the reply, or knows of it (io_uring)")                            \
     X("tx:counted", "its outcome is counted")                                                      \

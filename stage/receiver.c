@@ -10,24 +10,6 @@
 #include <time.h>
 #include <unistd.h>
 
-uint64_t stamp_of(struct msghdr *header)
-{
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(header); c; c = CMSG_NXTHDR(header, c)) {
-        struct timespec ts[3] = {0}; /* SCM_TIMESTAMPING: kernel, nothing, NIC */
-        if (c->cmsg_level != SOL_SOCKET)
-            continue;
-        if (c->cmsg_type == SCM_TIMESTAMPNS)
-            memcpy(ts, CMSG_DATA(c), sizeof(ts[0]));
-        else if (c->cmsg_type == SCM_TIMESTAMPING)
-            memcpy(ts, CMSG_DATA(c), sizeof(ts));
-        else
-            continue;
-        const struct timespec *best = ts[2].tv_sec != 0 ? &ts[2] : &ts[0];
-        return (uint64_t)best->tv_sec * 1000000000ULL + (uint64_t)best->tv_nsec;
-    }
-    return 0;
-}
-
 /* Multiplied and folded (Fibonacci hashing). */
 uint16_t source_of(const void *name, size_t length)
 {

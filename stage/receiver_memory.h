@@ -22,10 +22,11 @@
 
 #include "shm/region.h"
 #include "stage/io.h"
+#include "stage/kernel_stamp.h"
 
 enum {
-    CONTROL_BYTES = 64, /* room for one SCM_TIMESTAMPNS or SCM_TIMESTAMPING */
-    NAME_BYTES = 32,    /* room for a struct sockaddr_in6 */
+    CONTROL_BYTES = KERNEL_STAMP_BYTES,
+    NAME_BYTES = 32, /* room for a struct sockaddr_in6 */
     /* Not a power of two, so that the starts of the buffers do not compete for the same cache sets.
      */
     BUFFER_BYTES = 65536 + 256 + CONTROL_BYTES + NAME_BYTES,
@@ -101,9 +102,6 @@ static inline void hold(struct receiver *receiver, uint32_t index, const struct 
 
 /* The batch is done with: its number grows by one. `clear` marks its buffers untaken. */
 void receiver_spend(struct receiver *receiver, uint64_t tag, void (*clear)(struct receiver *));
-
-/* The NIC's stamp where there is one, else the kernel's; 0: none. */
-uint64_t stamp_of(struct msghdr *header);
 
 /* Address and port of the sender, folded. */
 uint16_t source_of(const void *name, size_t length);

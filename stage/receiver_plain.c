@@ -57,7 +57,7 @@ static void take(struct receiver *receiver, uint32_t i, uint32_t socket)
         .data = receiver->iovs[i].iov_base,
         .length = message->msg_len,
         .socket = (uint16_t)socket,
-        .kernel_ns = stamp_of(&message->msg_hdr),
+        .kernel_ns = kernel_stamp(&message->msg_hdr),
         .source = receiver->sources
                       ? source_of(message->msg_hdr.msg_name, message->msg_hdr.msg_namelen)
                       : (uint16_t)0,

@@ -88,7 +88,7 @@ static bool describe(struct receiver *receiver, uint32_t id, uint32_t socket,
         .data = io_uring_recvmsg_payload(out, &receiver->template),
         .length = out->payloadlen,
         .socket = (uint16_t)socket,
-        .kernel_ns = stamp_of(&control),
+        .kernel_ns = kernel_stamp(&control),
         .source = receiver->sources ? source_of(out + 1, out->namelen) : (uint16_t)0,
     };
     return true;

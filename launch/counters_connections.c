@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "launch/counters.h"
+
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+
+/* Bytes that lie in the sockets, once nobody reads them any more. */
+static uint64_t unread(const struct process *rx)
+{
+    uint64_t sum = 0;
+
+    for (uint32_t i = 0; rx->gone && i < rx->store.count; i++) {
+        int bytes = 0;
+        if (store_is_connection(&rx->store.item[i]) &&
+            ioctl(rx->store.item[i].fd, SIOCINQ, &bytes) == 0)
+            sum += (uint64_t)bytes;
+    }
+    return sum;
+}
+
+json_t *counters_connections(const struct pipeline *pipeline)
+{
+    uint64_t open = 0;
+
+    if (!pipeline->connections.header)
+        return NULL;
+    const struct connections *table = connections_of(&pipeline->connections);
+    json_t *json = json_object();
+    for (uint32_t i = 0; i < CONNECTION_FIGURE_COUNT; i++)
+        json_object_set_new(json, connection_figure_name[i],
+                            json_integer((json_int_t)load_relaxed(&table->figure[i])));
+    for (uint32_t i = 0; i < CONNECTIONS_MAX; i++)
+        open += load_relaxed(&table->place[i].state) == CONNECTION_OPEN;
+    json_object_set_new(json, "open", json_integer((json_int_t)open));
+    json_object_set_new(json, "cut_bytes",
+                        json_integer((json_int_t)load_relaxed(&table->cut_bytes)));
+    json_object_set_new(json, "held_bytes",
+                        json_integer((json_int_t)load_relaxed(&table->held_bytes)));
+    json_object_set_new(json, "unread_bytes",
+                        json_integer((json_int_t)unread(&pipeline->process[0])));
+    return json;
+}
