@@ -172,6 +172,7 @@ void tcp_put_begin(struct tcp_memory *memory, uint32_t index, uint64_t request, 
     store_relaxed(&put->place, index);
     store_relaxed(&put->end, load_relaxed(&place->consumed) + length);
     store_relaxed(&put->count, load_relaxed(&place->count) + 1);
+    crash_point("tcp:noted");
     store_release(&put->request, request);
     crash_point("tcp:journaled");
 }

@@ -96,7 +96,8 @@
     X("tcp:filled", "the bytes count as received, the read is still noted")                        \
     X("tcp:taken", "the next read may come")                                                       \
     X("tcp:copied", "the rest stands at the beginning of the buffer, and where it was")            \
-    X("tcp:journaled", "which bytes are the next request is noted, it has no number")              \
+    X("tcp:noted", "which bytes are the next request is noted, not that they are it")              \
+    X("tcp:journaled", "that is noted, the request has no number")                                 \
     X("tcp:counted", "the request is put and counted, its bytes are still there")                  \
     X("tcp:consumed", "its bytes are consumed")                                                    \
     X("tcp:doomed", "how a connection ends is noted, its last request is not put")                 \
