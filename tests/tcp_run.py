@@ -99,7 +99,7 @@ class Run:
     def close(self) -> None:
         self.replies.close()
         if self.process.poll() is None:
-            self.process.kill()
+            self.process.terminate()  # killed, it would leave its trace behind
         self.process.communicate()
 
 
