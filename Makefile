@@ -98,9 +98,9 @@ bench:
 	harness/bench.py
 
 # Peers of theirs: other people's rings, stamps and wake-ups, as Debian ships them. Only these need its
-# packages. (Those of nginx and LTTng start daemons; no benchmark uses them.)
+# packages. (Those of haproxy, nginx and LTTng start daemons; no benchmark uses them.)
 PEERS         := boost ck kernel lttng
-PEER_PACKAGES := libboost-dev libck-dev lttng-tools liblttng-ust-dev nginx libnginx-mod-stream socat
+PEER_PACKAGES := libboost-dev libck-dev lttng-tools liblttng-ust-dev haproxy nginx libnginx-mod-stream socat
 PEER          := $(BUILD)/obj/tests/bench/peers
 CXXFLAGS      := -std=gnu++17 $(filter-out -std=%,$(CFLAGS))
 

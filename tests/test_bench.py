@@ -139,6 +139,9 @@ PEERS = {
         ("e2e/udp/5000", ("limit/forwarder/5000", 1.0)),
         ("peer/nginx/e2e/udp/20000", ("limit/forwarder/20000", 1.0)),
         ("e2e/udp/top", ("limit/forwarder/top", 1.0)),
+        ("e2e/tcp/5000", ("limit/relay/5000", 1.0)),
+        ("peer/haproxy-busy/e2e/tcp/20000", ("limit/relay/20000", 1.0)),
+        ("e2e/tcp/reply/5000", ("limit/echo/5000", 1.0)),
         ("pipeline/memory/100k", None),
         ("codec/v1/parse", None),
         ("handler/rot1/64", None),
@@ -162,6 +165,8 @@ def test_headlines_have_every_family_and_no_variants():
         "hop/spin/two/pause",
         "codec/v2/parse",
         "e2e/udp/5000",
+        "limit/echo/5000",
+        "e2e/tcp/reply/5000",
         "peer/boost/ring/rtt/64",
         "peer/boost/ring/rtt/256",
         "peer/nginx/e2e/udp/5000",
@@ -176,6 +181,8 @@ def test_headlines_have_every_family_and_no_variants():
         "hop/spin/two",
         "codec/v2/parse",
         "e2e/udp/5000",
+        "limit/echo/5000",
+        "e2e/tcp/reply/5000",
         "peer/boost/ring/rtt/64",
         "peer/nginx/e2e/udp/5000",
         "peer/nginx/e2e/udp/40000",
@@ -233,6 +240,10 @@ def test_rows_stand_beside_limit_and_best_peer():
     assert (rtt.limit, rtt.of_limit) == ("limit/pingpong", 1.25)
     assert (rtt.best_peer, rtt.of_peer) == ("ck", 1.5)
     assert rows["peer/boost/ring/rtt/64"].of_limit == 2
+    # A peer's row says how far ours is ahead of that very one.
+    assert rows["peer/boost/ring/rtt/64"].of_peer == 1.6
+    assert table.cells(rows["peer/boost/ring/rtt/64"])["peer"] == "1.60"
+    assert table.cells(rtt)["peer"] == "1.50 ck"
     single = rows["ring/throughput/64/single"]
     assert (single.best_peer, single.of_peer) == ("ck", 4)  # by items a second, not by time
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * End to end: requests over UDP on loopback through a system and back, at fixed open-loop rates, and
- * as fast as it goes. The client spins on the first CPU of the pair, the system has the second one.
+ * End to end: requests over UDP or TCP on loopback through a system and back, at fixed open-loop rates,
+ * and UDP as fast as it goes. The client spins on the first CPU of the pair, the system has the second
+ * one.
  * A latency counts from the time a request was meant to be sent.
  */
 #include "tests/bench/bench.h"
@@ -47,6 +48,9 @@ static int check_account(const struct client *client, const struct system_accoun
     if (client->corrupted)
         return bench_fail(result, -EIO, "%llu wrong replies",
                           (unsigned long long)client->corrupted);
+    if (client->way != CLIENT_UDP && client->delivered != client->sent)
+        return bench_fail(result, -EIO, "sent %llu, %llu came back",
+                          (unsigned long long)client->sent, (unsigned long long)client->delivered);
     if (!account->known)
         return 0;
     if (account->received != account->dropped + account->transmitted)
@@ -91,8 +95,7 @@ static int measure_top(struct client *client, struct bench_result *result)
     return 0;
 }
 
-static void tell(const struct shape *shape, const struct system_account *account, uint64_t wire,
-                 struct bench_result *result)
+static void tell(const struct system_account *account, uint64_t wire, struct bench_result *result)
 {
     if (!account->known)
         return;
@@ -101,7 +104,7 @@ static void tell(const struct shape *shape, const struct system_account *account
     bench_extra(result, "dropped_socket", (double)account->socket_drops);
     bench_extra(result, "dropped_inside", (double)account->dropped);
     bench_extra(result, "dropped_wire", (double)wire);
-    if (shape->kind == &system_forwarder)
+    if (account->work_ns > 0)
         bench_extra(result, "own_work", account->work_ns);
     else
         bench_extra(result, "rotation_mended", (double)account->rotation_mended);
@@ -116,7 +119,7 @@ static int measure(struct client *client, struct system *system, const struct sh
 
     int err = client_connect(client, system->port);
     if (err < 0)
-        return err;
+        return bench_fail(result, err, "cannot be connected: %s", strerror(-err));
     if (shape->kind->awaited && client_await(client) < 0)
         return bench_fail(result, -ETIMEDOUT, "no answer in 5 s");
     err = shape->rate > 0 ? measure_rate(client, shape->rate, result) : measure_top(client, result);
@@ -125,7 +128,7 @@ static int measure(struct client *client, struct system *system, const struct sh
     if (err < 0)
         return err;
     wire = wire_drops() - wire;
-    tell(shape, &system->account, wire, result);
+    tell(&system->account, wire, result);
     err = check_account(client, &system->account, wire, result);
     if (err < 0 || shape->rate == 0)
         return err;
@@ -143,7 +146,7 @@ static int run_system(const struct bench *bench, const void *parameter, struct b
     struct system system;
 
     uint32_t capacity = shape->rate > 0 ? (uint32_t)(shape->rate * 4) : TOP_MAX;
-    int err = client_open(&client, bench, shape->kind->reply, capacity);
+    int err = client_open(&client, bench, shape->kind->way, shape->kind->reply, capacity);
     if (err < 0)
         return bench_fail(result, err, "the client's socket: %s", strerror(-err));
     err = system_start(&system, bench, shape->kind, client.port, result);
@@ -173,6 +176,20 @@ static const struct bench_case cases[] = {
     {"peer/socat/e2e/udp/20000", run_system, SHAPE(system_socat, 20000)},
     {"limit/forwarder/top", run_system, SHAPE(system_forwarder, 0)},
     {"e2e/udp/top", run_system, SHAPE(system_pipeline, 0)},
+    {"limit/relay/5000", run_system, SHAPE(system_relay, 5000)},
+    {"e2e/tcp/5000", run_system, SHAPE(system_gateway, 5000)},
+    {"peer/haproxy-busy/e2e/tcp/5000", run_system, SHAPE(system_haproxy_busy, 5000)},
+    {"peer/haproxy/e2e/tcp/5000", run_system, SHAPE(system_haproxy, 5000)},
+    {"peer/nginx/e2e/tcp/5000", run_system, SHAPE(system_nginx_tcp, 5000)},
+    {"limit/relay/20000", run_system, SHAPE(system_relay, 20000)},
+    {"e2e/tcp/20000", run_system, SHAPE(system_gateway, 20000)},
+    {"peer/haproxy-busy/e2e/tcp/20000", run_system, SHAPE(system_haproxy_busy, 20000)},
+    {"peer/haproxy/e2e/tcp/20000", run_system, SHAPE(system_haproxy, 20000)},
+    {"peer/nginx/e2e/tcp/20000", run_system, SHAPE(system_nginx_tcp, 20000)},
+    {"limit/echo/5000", run_system, SHAPE(system_echo, 5000)},
+    {"e2e/tcp/reply/5000", run_system, SHAPE(system_answering, 5000)},
+    {"limit/echo/20000", run_system, SHAPE(system_echo, 20000)},
+    {"e2e/tcp/reply/20000", run_system, SHAPE(system_answering, 20000)},
 };
 
 int main(int argc, char **argv)

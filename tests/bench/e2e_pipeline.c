@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The pipeline as it is shipped: tickline run configs/isolated.ini, with the addresses of the
- * client's sockets and a name and run directory of its own.
+ * client's sockets and a name and run directory of its own; over TCP with v2 and TCP's source and sink.
  */
 #include "tests/bench/e2e_socket.h"
+#include "tests/bench/e2e_stream.h"
 #include "tests/bench/e2e_system.h"
 #include "tests/bench/rig.h"
 
@@ -13,11 +14,18 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { READY_MS = 15000, DONE_MS = 15000, EVENT_BYTES = 65536, ARGUMENT_BYTES = 64 };
+enum {
+    READY_MS = 15000,
+    DONE_MS = 15000,
+    EVENT_BYTES = 65536,
+    ARGUMENT_BYTES = 64,
+    SETTINGS_MAX = 8
+};
 
 /* ---- its commands and events, a line of JSON each ---- */
 
@@ -62,25 +70,58 @@ static json_t *await_event(struct system *system, const char *name, int ms,
 
 /* ---- start ---- */
 
+/* The keys that differ from the shipped ones, each behind a --set; NULL ends them. */
+struct settings {
+    char text[SETTINGS_MAX][ARGUMENT_BYTES];
+    char *argument[2 * SETTINGS_MAX + 1];
+    int count;
+};
+
+__attribute__((format(printf, 2, 3))) static void set(struct settings *settings, const char *format,
+                                                      ...)
+{
+    static char option[] = "--set";
+    char *text = settings->text[settings->count];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(text, ARGUMENT_BYTES, format, arguments);
+    va_end(arguments);
+    settings->argument[2 * settings->count] = option;
+    settings->argument[2 * settings->count++ + 1] = text;
+}
+
+static void choose(const struct system *system, struct settings *settings)
+{
+    enum client_way way = system->kind->way;
+
+    set(settings, "pipeline.name=bench-e2e-%d", getpid());
+    set(settings, "rx.bind=127.0.0.1:%u", system->port);
+    if (way != CLIENT_TCP_REPLY)
+        set(settings, "tx.to=127.0.0.1:%u", system->to);
+    if (way == CLIENT_UDP)
+        return;
+    set(settings, "pipeline.schema=v2");
+    set(settings, "ring.full=wait");
+    set(settings, "rx.source=tcp");
+    set(settings, "tx.sink=%s", way == CLIENT_TCP ? "tcp" : "reply");
+}
+
 static int run(struct system *system)
 {
     char program[PATH_MAX];
     char config[PATH_MAX + sizeof("/../configs/isolated.ini")];
-    char name[ARGUMENT_BYTES];
-    char bind[ARGUMENT_BYTES];
-    char to[ARGUMENT_BYTES];
+    struct settings settings = {0};
     int in[2];
     int out[2];
-    char *argv[] = {program, "run", config,  "--json", "--run-dir", system->folder.scratch.path,
-                    "--set", name,  "--set", bind,     "--set",     to,
-                    NULL};
+    char *argv[6 + sizeof(settings.argument) / sizeof(settings.argument[0])] = {
+        program, "run", config, "--json", "--run-dir", system->folder.scratch.path};
 
     rig_build_folder(program, sizeof(program) - sizeof("/tickline"));
     snprintf(config, sizeof(config), "%s/../configs/isolated.ini", program);
     strcat(program, "/tickline");
-    snprintf(name, sizeof(name), "pipeline.name=bench-e2e-%d", getpid());
-    snprintf(bind, sizeof(bind), "rx.bind=127.0.0.1:%u", system->port);
-    snprintf(to, sizeof(to), "tx.to=127.0.0.1:%u", system->to);
+    choose(system, &settings);
+    memcpy(argv + 6, settings.argument, sizeof(settings.argument));
     if (pipe2(in, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC) < 0)
         return -errno;
     system->pid = e2e_child_start(&(struct e2e_program){
@@ -111,7 +152,8 @@ static int check_placement(const struct system *system, const json_t *ready,
 
 static int start(struct system *system, struct bench_result *result)
 {
-    system->port = e2e_socket_free_port();
+    system->port =
+        system->kind->way == CLIENT_UDP ? e2e_socket_free_port() : e2e_stream_free_port();
     int err = e2e_folder_open(&system->folder, result);
     if (err < 0)
         return err;
@@ -190,6 +232,20 @@ static int finish(struct system *system, struct bench_result *result)
 
 const struct system_kind system_pipeline = {
     .reply = "bcdefghi",
+    .start = start,
+    .finish = finish,
+};
+
+const struct system_kind system_gateway = {
+    .reply = "bcdefghi",
+    .way = CLIENT_TCP,
+    .start = start,
+    .finish = finish,
+};
+
+const struct system_kind system_answering = {
+    .reply = "bcdefghi",
+    .way = CLIENT_TCP_REPLY,
     .start = start,
     .finish = finish,
 };

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Proxies that Debian has, each with the settings its manual gives for little delay. */
 #include "tests/bench/e2e_socket.h"
+#include "tests/bench/e2e_stream.h"
 #include "tests/bench/e2e_system.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,6 +15,7 @@ enum { END_MS = 3000, ARGUMENT_BYTES = 96 };
 
 #define NGINX        "/usr/sbin/nginx"
 #define NGINX_STREAM "/usr/lib/nginx/modules/ngx_stream_module.so"
+#define HAPROXY      "/usr/sbin/haproxy"
 #define SOCAT        "/usr/bin/socat"
 
 static int start_program(struct system *system, char *const argv[], struct bench_result *result)
@@ -31,17 +34,36 @@ static int finish(struct system *system, struct bench_result *result)
     return 0;
 }
 
-/* ---- nginx ---- */
-
-/* One worker. Its upstream never answers it, and to say so (proxy_responses) saves 3 µs a request. */
-static int write_nginx_config(const struct system *system)
+/* A file in the system's folder; NULL with the reason in the note. */
+static FILE *create(struct system *system, const char *name, struct bench_result *result)
 {
-    char path[sizeof(system->folder.scratch.path) + sizeof("/nginx.conf")];
+    char path[PATH_MAX];
 
-    snprintf(path, sizeof(path), "%s/nginx.conf", system->folder.scratch.path);
+    if (e2e_folder_open(&system->folder, result) < 0)
+        return NULL;
+    snprintf(path, sizeof(path), "%s/%s", system->folder.scratch.path, name);
     FILE *out = fopen(path, "w");
     if (!out)
-        return -errno;
+        bench_fail(result, -errno, "%s cannot be written: %s", name, strerror(errno));
+    return out;
+}
+
+/* ---- nginx ---- */
+
+/* One worker. */
+static int start_nginx(struct system *system, const char *listen, const char *more,
+                       struct bench_result *result)
+{
+    char *argv[] = {NGINX,       "-p", system->folder.scratch.path, "-c", "nginx.conf", "-e",
+                    "error.log", NULL};
+
+    if (access(NGINX, X_OK) < 0 || access(NGINX_STREAM, R_OK) < 0)
+        return bench_fail(result, -ENOENT,
+                          "needs nginx: apt-get install nginx "
+                          "libnginx-mod-stream");
+    FILE *out = create(system, "nginx.conf", result);
+    if (!out)
+        return -EIO;
     fprintf(out,
             "daemon off;\n"
             "worker_processes 1;\n"
@@ -51,38 +73,99 @@ static int write_nginx_config(const struct system *system)
             "events { use epoll; multi_accept on; }\n"
             "stream {\n"
             "    server {\n"
-            "        listen 127.0.0.1:%u udp rcvbuf=32m;\n"
+            "        listen 127.0.0.1:%u %s;\n"
             "        proxy_pass 127.0.0.1:%u;\n"
-            "        proxy_responses 0;\n"
+            "        %s;\n"
             "    }\n"
             "}\n",
-            NGINX_STREAM, system->port, system->to);
-    return fclose(out) == 0 ? 0 : -errno;
+            NGINX_STREAM, system->port, listen, system->to, more);
+    if (fclose(out) != 0)
+        return bench_fail(result, -EIO, "nginx.conf cannot be written");
+    return start_program(system, argv, result);
 }
 
-static int start_nginx(struct system *system, struct bench_result *result)
+/* Its upstream never answers it, and to say so (proxy_responses) saves 3 µs a request. */
+static int start_nginx_udp(struct system *system, struct bench_result *result)
 {
-    char *argv[] = {NGINX,       "-p", system->folder.scratch.path, "-c", "nginx.conf", "-e",
-                    "error.log", NULL};
-
-    if (access(NGINX, X_OK) < 0 || access(NGINX_STREAM, R_OK) < 0)
-        return bench_fail(result, -ENOENT,
-                          "needs nginx: apt-get install nginx "
-                          "libnginx-mod-stream");
     system->port = e2e_socket_free_port();
-    int err = e2e_folder_open(&system->folder, result);
-    if (err < 0)
-        return err;
-    err = write_nginx_config(system);
-    if (err < 0)
-        return bench_fail(result, err, "nginx.conf cannot be written: %s", strerror(-err));
-    return start_program(system, argv, result);
+    return start_nginx(system, "udp rcvbuf=32m", "proxy_responses 0", result);
+}
+
+static int start_nginx_tcp(struct system *system, struct bench_result *result)
+{
+    system->port = e2e_stream_free_port();
+    return start_nginx(system, "", "tcp_nodelay on", result);
 }
 
 const struct system_kind system_nginx = {
     .reply = "abcdefgh",
     .awaited = true,
-    .start = start_nginx,
+    .start = start_nginx_udp,
+    .finish = finish,
+};
+
+const struct system_kind system_nginx_tcp = {
+    .reply = "abcdefgh",
+    .way = CLIENT_TCP,
+    .start = start_nginx_tcp,
+    .finish = finish,
+};
+
+/* ---- haproxy ---- */
+
+/* One thread. It leaves Nagle's algorithm off by itself. */
+static int start_haproxy_with(struct system *system, const char *more, struct bench_result *result)
+{
+    char path[PATH_MAX];
+    char *argv[] = {HAPROXY, "-db", "-q", "-f", path, NULL};
+
+    if (access(HAPROXY, X_OK) < 0)
+        return bench_fail(result, -ENOENT, "needs haproxy: apt-get install haproxy");
+    system->port = e2e_stream_free_port();
+    FILE *out = create(system, "haproxy.cfg", result);
+    if (!out)
+        return -EIO;
+    snprintf(path, sizeof(path), "%s/haproxy.cfg", system->folder.scratch.path);
+    fprintf(out,
+            "global\n"
+            "    nbthread 1\n"
+            "    maxconn 64\n"
+            "%s"
+            "defaults\n"
+            "    mode tcp\n"
+            "    timeout connect 5s\n"
+            "    timeout client 60s\n"
+            "    timeout server 60s\n"
+            "listen relay\n"
+            "    bind 127.0.0.1:%u\n"
+            "    server sink 127.0.0.1:%u\n",
+            more, system->port, system->to);
+    if (fclose(out) != 0)
+        return bench_fail(result, -EIO, "haproxy.cfg cannot be written");
+    return start_program(system, argv, result);
+}
+
+static int start_haproxy(struct system *system, struct bench_result *result)
+{
+    return start_haproxy_with(system, "", result);
+}
+
+static int start_haproxy_busy(struct system *system, struct bench_result *result)
+{
+    return start_haproxy_with(system, "    busy-polling\n", result);
+}
+
+const struct system_kind system_haproxy = {
+    .reply = "abcdefgh",
+    .way = CLIENT_TCP,
+    .start = start_haproxy,
+    .finish = finish,
+};
+
+const struct system_kind system_haproxy_busy = {
+    .reply = "abcdefgh",
+    .way = CLIENT_TCP,
+    .start = start_haproxy_busy,
     .finish = finish,
 };
 

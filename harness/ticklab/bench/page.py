@@ -214,7 +214,7 @@ def _caption(row: Row | None) -> str:
         told.append(table.rate(row.rate))
     if row.of_limit is not None:
         told.append(f"{row.of_limit:.2f} times {_limit(row)}")
-    if row.of_peer is not None:
+    if row.of_peer is not None and row.best_peer:
         told.append(f"{row.of_peer:.2f} times faster than {row.best_peer}")
     if row.regime:
         told.append(f"the consumer {row.regime}")

@@ -21,6 +21,8 @@ _LIMITS = (
     (r"hop/spin/two(?:/.*)?", "ring/rtt/64", 0.5),  # one way
     (r"hop/yield/one(?:/.*)?", "limit/yield", 1.0),
     (r"e2e/udp/([^/]+)(?:/.*)?", r"limit/forwarder/\1", 1.0),
+    (r"e2e/tcp/reply/([^/]+)", r"limit/echo/\1", 1.0),
+    (r"e2e/tcp/([^/]+)", r"limit/relay/\1", 1.0),
 )
 
 # What a quick run takes, where no filter asks for more: all names of the same depth that match.
@@ -44,6 +46,10 @@ _HEADLINES = (
     "pipeline/memory/stamps",
     "limit/forwarder/*",
     "e2e/udp/*",
+    "limit/relay/*",
+    "limit/echo/*",
+    "e2e/tcp/*",
+    "e2e/tcp/reply/*",
 )
 
 

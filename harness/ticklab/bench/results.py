@@ -41,7 +41,8 @@ class Row:
     limit_ns: float | None = None  # its factor is in it
     of_limit: float | None = None  # ns / limit_ns; None where that is below FLOOR_NS
     best_peer: str | None = None
-    of_peer: float | None = None  # how many times faster; None where either is below FLOOR_NS
+    of_peer: float | None = None  # how many times faster ours is than the best peer, or in a peer's
+    # row than that one; None where either is below FLOOR_NS
 
 
 class Results:
@@ -118,31 +119,34 @@ class Results:
             if (bare := self.median(limit)) is not None:
                 row |= {"limit": limit, "limit_ns": bare * factor}
                 row["of_limit"] = ns / bare / factor if bare >= FLOOR_NS else None
-        if best := self._best_peer(name, ns):
-            row["best_peer"], row["of_peer"] = best
+        if best := self._best_peer(name):
+            row["best_peer"] = relations.peer(best, name)
+            row["of_peer"] = self._told(name, best)
+        elif relations.beside(name) == own and self.median(own) is not None:
+            row["of_peer"] = self._told(own, name)
         return Row(**row)
 
     def _texts(self, name: str, field: str) -> list[str]:
         return [one[field] for one in self.starts(name) if one.get(field)]
 
-    def _best_peer(self, name: str, ns: float) -> tuple[str, float | None] | None:
-        """The fastest of the peers that do the very same, not a variant of it, and how many times
-        faster ours is; None where one of the two costs next to nothing."""
-        rate = self.median(name, "items_per_second")
-        factors = {}
-        for other in self.peers(name):
-            its, its_rate = self.median(other), self.median(other, "items_per_second")
-            if its is None or relations.beside(other) != name:
-                continue
-            if rate and its_rate:
-                factors[other] = rate / its_rate
-            else:
-                factors[other] = max(its, FLOOR_NS) / max(ns, FLOOR_NS)
-        if not factors:
-            return None
-        best = min(factors, key=factors.__getitem__)
-        tells = min(ns, self.median(best) or 0.0) >= FLOOR_NS
-        return relations.peer(best, name), factors[best] if tells else None
+    def _best_peer(self, name: str) -> str | None:
+        """The fastest of the peers that do the very same, not a variant of it."""
+        same = [other for other in self.peers(name) if relations.beside(other) == name]
+        ran = [other for other in same if self.median(other) is not None]
+        return min(ran, key=lambda other: self._ahead(name, other), default=None)
+
+    def _ahead(self, name: str, other: str) -> float:
+        """How many times faster `name` is, by items a second where both have them."""
+        rate, its_rate = (self.median(one, "items_per_second") for one in (name, other))
+        if rate and its_rate:
+            return rate / its_rate
+        ns, its = (max(self.median(one) or 0.0, FLOOR_NS) for one in (name, other))
+        return its / ns
+
+    def _told(self, name: str, other: str) -> float | None:
+        """The same, where neither costs next to nothing."""
+        least = min(self.median(one) or 0.0 for one in (name, other))
+        return self._ahead(name, other) if least >= FLOOR_NS else None
 
 
 def google(context: Entry, results: Results) -> Entry:

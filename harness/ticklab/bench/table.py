@@ -30,7 +30,7 @@ TITLES = {
     "limit": "/ limit",
     "peer": "ahead of",
 }
-AHEAD = "ahead of: how many times faster than the best peer"
+AHEAD = "ahead of: how many times faster ours is than the best peer; in a peer's row, than that one"
 NO_RATIO = "-"  # to what costs next to nothing
 STYLES = {
     judge.SLOWER: "bold red",
@@ -82,8 +82,14 @@ def cells(row: Row) -> dict[str, str]:
         "rate": rate(row.rate) if row.rate else "",
         "regime": row.regime,
         "limit": _ratio(row.of_limit) if row.limit else "",
-        "peer": f"{_ratio(row.of_peer)} {row.best_peer}" if row.best_peer else "",
+        "peer": _peer(row),
     }
+
+
+def _peer(row: Row) -> str:
+    if row.best_peer:
+        return f"{_ratio(row.of_peer)} {row.best_peer}"
+    return "" if row.of_peer is None else _ratio(row.of_peer)
 
 
 def _ratio(value: float | None) -> str:
