@@ -64,7 +64,9 @@ const struct config_key config_keys[] = {
      .help = "What a worker does with a request; its own keys stand in [handler.NAME]."},
     {"worker", "dispatch", CONFIG_CHOICE, AT(worker.dispatch), "flow",
      .words = "flow|key|round-robin",
-     .help = "How rx picks the worker: by sender and receiver, by request id, or in turn."},
+     .help =
+         "How rx picks the worker. flow: replies to a sender (TCP: a connection) keep their order; "
+         "key: those of a request id do; round-robin: none do."},
     {"worker", "cpu", CONFIG_CPUS, AT(worker.cpu), "auto", CPUS(CONFIG_WORKERS_MAX),
      .help = "CPUs of the workers: one for all of them, or one each."},
     {"worker", "burst", CONFIG_U32, AT(worker.burst), "32", .min = 1, .max = 256,

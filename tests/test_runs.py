@@ -14,8 +14,10 @@ import struct
 import subprocess
 import threading
 import time
+from collections import defaultdict
 from pathlib import Path
 
+import dpkt
 import numpy as np
 import pytest
 from conftest import BUILD, ROOT, Lab, Outcome
@@ -50,16 +52,34 @@ def needs(program: str) -> str:
     return path
 
 
+def senders_of(outcome: Outcome) -> dict[int, list[int]]:
+    """Source port → ids of its requests (v1), in capture order, by another reader than ours."""
+    senders = defaultdict(list)
+    with Path(outcome.manifest["capture"]["capture"]).open("rb") as file:
+        for _, frame in dpkt.pcap.Reader(file):
+            udp = dpkt.ethernet.Ethernet(frame).data.data
+            senders[udp.sport].append(int(udp.data[1:9]))
+    return senders
+
+
 @pytest.mark.parametrize("workers", [1, 2, 4])
-@pytest.mark.parametrize("schema", ["v1", "v2"])
-def test_every_request_is_accounted_for(lab: Lab, schema: str, workers: int) -> None:
+@pytest.mark.parametrize(("schema", "dispatch"), [("v1", "flow"), ("v2", "key")])
+def test_every_request_is_accounted_for(lab: Lab, schema: str, dispatch: str, workers: int) -> None:
+    """Flow keeps the replies to a sender in the order in which it asked."""
     outcome = lab.run(
         pipeline__schema=schema,
         worker__count=workers,
-        worker__dispatch="key",
+        worker__dispatch=dispatch,
         replay__requests=REQUESTS,
     )
     assert_exact(outcome)
+    if dispatch == "flow":
+        place = {one: at for at, one in enumerate(Run(outcome.directory).delivered["id"].tolist())}
+        senders = senders_of(outcome)
+        assert len(senders) == 16
+        for port, ids in senders.items():
+            places = [place[identity] for identity in ids]
+            assert places == sorted(places), port
     counters = json.loads((outcome.directory / "counters.json").read_text())
     shares = [ring["published"] for ring in counters["end"]["to_worker"]]
     assert len(shares) == workers

@@ -15,6 +15,7 @@ from ticklab.clock import Clock, clock_of, steps_of
 from ticklab.run import Run
 from ticklab.stats import describe, hgrm, histogram, tenths
 from ticklab.wire import Wire
+from ticklab.workers import workers_of
 
 REGIMES = ("work", "idle", "blocked", "housekeeping")
 _SHARES = 1_000_000  # shares are written with six decimals
@@ -46,7 +47,10 @@ def _derive(run_dir: str | Path | Run) -> tuple[dict, str]:
     wire, clock = Wire(run), clock_of(run)
     account = account_of(run, wire)
     missing = _missing_records(run)
-    latency, pictures, negative, distribution = _latency(run, wire, clock, account, missing)
+    table = _table(run, clock)
+    latency, pictures, negative, distribution = _latency(run, wire, clock, account, missing, table)
+    regimes = _regimes(run)
+    workers, imbalance = workers_of(run, table, missing, clock.ns(1), regimes)
     incomplete = _incomplete(run, latency, missing)
     degraded = run.manifest.get("degraded") or []
     summary = {
@@ -63,7 +67,9 @@ def _derive(run_dir: str | Path | Run) -> tuple[dict, str]:
         "first_loss": _first_loss(run, wire, account),
         "latency_ns": latency,
         "histogram_ns": pictures,
-        "regimes": _regimes(run),
+        "regimes": regimes,
+        "workers": workers,
+        "imbalance": imbalance,
         "noise": _noise(run, clock),
         "trace": _trace(run, missing, negative),
         "restarts": _restarts(run),
@@ -87,8 +93,21 @@ def _load(run: Run) -> dict:
     return load
 
 
+def _table(run: Run, clock: Clock) -> spans_.Requests | None:
+    """The request table of the measured phase; None without a trace."""
+    if run.trace is None or not run.trace.records:
+        return None
+    points = spans_.points_of(run.manifest.get("points", []))
+    return spans_.requests_of(run.trace, points, clock, run.measured_from)
+
+
 def _latency(
-    run: Run, wire: Wire, clock: Clock, account: Account, missing: dict[str, int]
+    run: Run,
+    wire: Wire,
+    clock: Clock,
+    account: Account,
+    missing: dict[str, int],
+    table: spans_.Requests | None,
 ) -> tuple[dict, dict, dict, str]:
     """`latency_ns`, `histogram_ns`, negative spans by name, and the .hgrm of the whole way."""
     latency, pictures, negative, distribution = {}, {}, {}, ""
@@ -101,9 +120,7 @@ def _latency(
         distribution = hgrm(whole)
         if below := int((whole < 0).sum()):
             negative["wire_to_wire"] = below
-    if run.trace is not None and run.trace.records:
-        points = spans_.points_of(run.manifest.get("points", []))
-        table = spans_.requests_of(run.trace, points, clock, run.measured_from)
+    if table is not None:
         spans = spans_.spans_of(table)
         _, through = table.through()
         sampled = int(run.config("trace.sample", "1")) > 1

@@ -72,6 +72,7 @@ def show_summary(summary: dict, stream: TextIO | None = None) -> None:
     for name, bins in summary["histogram_ns"].items():
         _picture(console, name, bins)
     _stages(console, summary)
+    _workers(console, summary)
     _facts(console, summary)
 
 
@@ -296,6 +297,28 @@ def _stages(console: Console, summary: dict) -> None:
         if table.row_count:
             console.print(table)
             console.print()
+
+
+def _workers(console: Console, summary: dict) -> None:
+    """A row each, where there are several, and a line for each that differs from its peers."""
+    workers = summary["workers"]
+    if len(workers) < 2:
+        return
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("worker", no_wrap=True)
+    spans = {"service": "service_ns", "handler": "handler_ns", "wait": "wait_ns"}
+    figures = [(f"{title} {p}", key, p) for title, key in spans.items() for p in ("p50", "p99")]
+    for title in ("share", "busy", *(title for title, *_ in figures), "dropped", "restarts"):
+        table.add_column(title, justify="right")
+    for name, entry in workers.items():
+        busy = f"{entry['busy']:.1%}" if "busy" in entry else "-"
+        shown = [cell(entry[key], p) if key in entry else "-" for _, key, p in figures]
+        lost = (f"{entry[what]:,}" for what in ("dropped", "restarts"))
+        table.add_row(name, f"{entry['share']:.1%}", busy, *shown, *lost)
+    console.print(table)
+    for line in summary["imbalance"]:
+        console.print(Text(line, "yellow"))
+    console.print()
 
 
 def _facts(console: Console, summary: dict) -> None:
