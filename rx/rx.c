@@ -41,15 +41,15 @@ static int open_ingress(struct stage *stage, struct rx *rx)
     return 0;
 }
 
-/* The configuration knows no others. */
 static const struct rx_source *find_source(const char *name)
 {
     static const struct rx_source *const sources[] = {&rx_udp, &rx_tcp};
-    uint32_t i = 0;
 
-    while (strcmp(sources[i]->name, name) != 0)
-        i++;
-    return sources[i];
+    for (uint32_t i = 0; i < sizeof(sources) / sizeof(sources[0]); i++) {
+        if (strcmp(sources[i]->name, name) == 0)
+            return sources[i];
+    }
+    return NULL;
 }
 
 static int rx_open(struct stage *stage)
@@ -61,6 +61,9 @@ static int rx_open(struct stage *stage)
         return -ENOMEM;
     stage->self = rx;
     rx->source = find_source(config->rx.source);
+    if (!rx->source)
+        return stage_error(stage, -EINVAL, "rx.source = %s: this rx has no such source",
+                           config->rx.source);
     rx->schema = config->pipeline.schema;
     rx->dispatch = config->worker.dispatch;
     rx->drop = config->ring.drop;
