@@ -126,7 +126,7 @@ static int give_all(struct pipeline *pipeline, struct process *process)
     if (err == 0 && process->cell == CELL_TX && pipeline_forwards(pipeline))
         err = give_connections(pipeline, process);
     for (uint32_t i = 0; err == 0 && i < process->store.count; i++)
-        err = process_give_item(process, &process->store.item[i]);
+        err = process_give(process, process->store.item[i].name, process->store.item[i].fd);
     return err < 0 ? err : process_start(process, pipeline->epoch);
 }
 
