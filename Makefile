@@ -48,6 +48,7 @@ $(BUILD)/test_frame: $(BUILD)/obj/rx/frame.o $(BUILD)/obj/worker/schema.o
 $(BUILD)/test_tracer $(BUILD)/test_salvage: $(filter-out %/main.o,$(call objects,tracer))
 $(BUILD)/test_config $(BUILD)/test_placement $(BUILD)/test_check $(BUILD)/test_sandbox: $(filter-out %/main.o %/watch.o,$(LAUNCH))
 $(BUILD)/test_latency: $(BUILD)/obj/launch/latency.o
+$(BUILD)/test_store: $(BUILD)/obj/launch/store.o
 $(BUILD)/test_hostile: $(filter-out %/main.o %/worker.o,$(call objects,worker)) $(BUILD)/obj/tracer/file.o \
 	$(BUILD)/obj/tracer/ctf.o $(BUILD)/obj/tracer/crc32c.o $(BUILD)/obj/launch/latency.o $(BUILD)/obj/launch/runfile.o
 $(BUILD)/test_watch_page: $(BUILD)/obj/launch/watch_page.o $(BUILD)/obj/launch/view.o

@@ -63,6 +63,26 @@ static void test_tell(void)
     close(ends[0]);
 }
 
+/* Descriptors are offered without waiting, too; none is left open where one was not taken. */
+static void test_offer(void)
+{
+    const struct control_message sent = {.type = CONTROL_DEPOSIT, .name = "connection.7"};
+    struct control_message got;
+    int ends[2], fd, count = 0, err;
+    make(ends);
+    while ((err = control_offer(ends[0], &sent, STDERR_FILENO)) == 0)
+        count++;
+    CU_ASSERT_EQUAL(err, -EAGAIN);
+    CU_ASSERT(count > 10);
+    for (; count > 0; count--) {
+        CU_ASSERT_EQUAL_FATAL(control_receive(ends[1], &got, &fd, 0), 0);
+        CU_ASSERT_FATAL(fd >= 0);
+        close(fd);
+    }
+    CU_ASSERT_EQUAL(control_offer(ends[0], &sent, STDERR_FILENO), 0);
+    close_both(ends);
+}
+
 /* The descriptor that arrives is another number for the same open file, and closes on exec. */
 static void test_descriptor(void)
 {
@@ -192,6 +212,7 @@ int main(void)
     CU_TestInfo tests[] = {
         {"message", test_message},
         {"tell", test_tell},
+        {"offered descriptors", test_offer},
         {"descriptor", test_descriptor},
         {"order", test_order},
         {"far end gone", test_gone},

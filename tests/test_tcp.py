@@ -105,6 +105,29 @@ def test_resets(tmp_path: Path) -> None:
     assert connections["open"] == connections["refused"] == connections["held_bytes"] == 0
 
 
+def test_many_at_once(tmp_path: Path) -> None:
+    """Nine hundred at once, rx killed with all of them open, all reset."""
+    count = 900  # and this process is often allowed 1,024 descriptors
+    values = {"rx.connections": 1024, "rx.connection_buffer": "4KiB"}
+    with run(tmp_path / "run", BUILD, **values) as pipeline:
+        clients = [pipeline.connect() for _ in range(count)]
+        for index, client in enumerate(clients):
+            client.sendall(request(index, 0) + request(index, 1)[:5])
+        pipeline.await_received(count)
+        pid = pipeline.ready["pids"]["rx"]
+        os.kill(pid, signal.SIGKILL)
+        successor(pid)
+        for index, client in enumerate(clients):
+            client.sendall(request(index, 1)[5:])
+        pipeline.await_received(2 * count)
+        for client in clients:
+            reset(client)
+        end = pipeline.drain()
+        assert in_order(pipeline.ids()) == {index: [0, 1] for index in range(count)}
+    assert end["connections"]["opened"] == end["connections"]["reset"] == count
+    assert end["connections"]["lost"] == 0
+
+
 def test_idle(tmp_path: Path) -> None:
     """Who is silent is closed, in the middle of a request, too; who is not goes on."""
     with (
