@@ -22,6 +22,7 @@
 
 struct stage_descriptor {
     char name[CONTROL_NAME_MAX];
+    uint64_t value;
     int fd;
 };
 
@@ -151,9 +152,39 @@ static int receive_descriptors(struct stage *stage)
         if (!grown)
             return -ENOMEM;
         stage->descriptors = grown;
-        memcpy(grown[stage->descriptor_count].name, message.name, CONTROL_NAME_MAX);
-        grown[stage->descriptor_count++].fd = fd;
+        struct stage_descriptor *place = &grown[stage->descriptor_count++];
+        *place = (struct stage_descriptor){.value = message.value, .fd = fd};
+        memcpy(place->name, message.name, CONTROL_NAME_MAX);
     }
+}
+
+static void give(struct stage *stage, const char *name, uint64_t value, int fd)
+{
+    if (!stage->ops->given || !stage->ops->given(stage, name, value, fd))
+        close(fd);
+}
+
+/* What a predecessor was given while it ran. */
+static void give_again(struct stage *stage)
+{
+    for (uint32_t i = 0; i < stage->descriptor_count; i++) {
+        const struct stage_descriptor *descriptor = &stage->descriptors[i];
+        if (descriptor->value)
+            give(stage, descriptor->name, descriptor->value, descriptor->fd);
+    }
+}
+
+bool stage_receive(struct stage *stage)
+{
+    struct control_message message;
+    int fd;
+    int err;
+
+    while ((err = control_receive(stage->control, &message, &fd, 0)) == 0) {
+        if (fd >= 0)
+            give(stage, message.name, message.value, fd);
+    }
+    return err != -ECONNRESET;
 }
 
 int stage_descriptor(const struct stage *stage, const char *name)
@@ -366,6 +397,7 @@ static int start(struct stage *stage)
         err = stage->ops->open(stage);
     if (err < 0)
         return stage_error(stage, err, "open: %s", strerror(-err));
+    give_again(stage);
     lock_memory(stage);
     return sandbox_enter(stage);
 }
@@ -376,15 +408,10 @@ static int start(struct stage *stage)
 static bool launcher_died(struct stage *stage)
 {
     uint64_t tenth = (uint64_t)(stage->clock.hz / 10);
-    struct control_message message;
-    int fd;
 
     if (stage->orphaned || stage->figures.heartbeat / tenth == tsc_read() / tenth)
         return stage->orphaned;
-    int err = control_receive(stage->control, &message, &fd, 0);
-    if (fd >= 0)
-        close(fd);
-    return err == -ECONNRESET;
+    return !stage_receive(stage);
 }
 
 bool stage_wanted(struct stage *stage)

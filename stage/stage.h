@@ -41,6 +41,11 @@ struct stage_ops {
     /* Is anything that this stage has published still on its way? Source only (rotation); else
      * NULL. */
     bool (*in_flight)(const struct stage *stage);
+    /*
+     * The launcher has given a descriptor with a value other than 0: while the stage runs, or at its
+     * start, then after open(). True: it is the program's now; else it is closed. May be NULL.
+     */
+    bool (*given)(struct stage *stage, const char *name, uint64_t value, int fd);
 };
 
 struct stage {
@@ -136,6 +141,10 @@ void stage_loop(struct stage *stage);
 
 /* False once the launcher is gone or somebody told this process to end: drain. */
 bool stage_wanted(struct stage *stage);
+
+/* Takes what the launcher has sent meanwhile, each by given(), without waiting. It is done ten times a second
+ * anyway; a program calls it that misses a descriptor now. False: the launcher is gone. */
+bool stage_receive(struct stage *stage);
 
 /* This stage has ended and gets no successor: nothing more will come from it, and what is published for it
  * will not be taken. */
