@@ -126,6 +126,26 @@ struct cell_repeats {
     uint64_t request[CELL_REPEATS_MAX];
 };
 
+/* Why a reply was dropped on its way into a connection. */
+enum cell_undelivered {
+    CELL_UNDELIVERED_GONE,     /* nobody is left who asked, or can be told from where */
+    CELL_UNDELIVERED_PATIENCE, /* tx.patience, or the end of the run */
+    CELL_UNDELIVERED_ERROR,    /* the connection failed */
+    CELL_UNDELIVERED_COUNT,
+};
+
+/* What befell tx's connections; each event once, or not at all where tx was killed in it. The account
+ * does not rest on it: that is `outcome`. */
+struct cell_streams {
+    _Atomic uint64_t lost;                 /* connections of tx.sink = tcp, after they were up */
+    _Atomic uint64_t back;                 /* and up again */
+    _Atomic uint64_t refused;              /* attempts that failed */
+    _Atomic uint64_t unacknowledged_bytes; /* of replies that count as transmitted, when the
+                                            * connection was lost: perhaps with nobody */
+    _Atomic uint64_t discarded_bytes;      /* what the other side of tx.sink = tcp has said */
+    _Atomic uint64_t undelivered[CELL_UNDELIVERED_COUNT];
+};
+
 struct cells {
     struct cell cell[CELL_MAX];
     /* tx */
@@ -142,6 +162,8 @@ struct cells {
      * between the outputs counted and here is what a successor repeats. */
     _Alignas(LINE_PAIR_BYTES) _Atomic uint64_t sending[CELL_WORKERS_MAX];
     _Alignas(LINE_PAIR_BYTES) struct cell_repeats repeats;
+    /* tx */
+    _Alignas(LINE_PAIR_BYTES) struct cell_streams streams;
 };
 
 enum { CELLS_OFFSET = PAGE_BYTES };

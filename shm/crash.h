@@ -110,7 +110,18 @@
     X("tx:sent", "the kernel has the reply, or knows of it (io_uring)")                            \
     X("tx:counted", "its outcome is counted")                                                      \
     X("tx:committed", "a ring's tail has moved")                                                   \
-    X("tx:completed", "rx can see it")
+    X("tx:completed", "rx can see it")                                                             \
+    X("stream:noted", "the place of an output in its connection is written, not yet said")         \
+    X("stream:taken", "the output counts as taken")                                                \
+    X("stream:written", "the kernel has some bytes of replies, nothing else says so")              \
+    X("stream:marked", "an output is complete, not counted")                                       \
+    X("stream:renumbered", "an output that waits belongs to the next connection")                  \
+    X("stream:down", "a connection is noted as lost, the socket is still the old one")             \
+    X("stream:connecting", "the socket connects again, or tries")                                  \
+    X("stream:begun", "the queue belongs to the new connection, which is not noted as up")         \
+    X("stream:up", "it is noted as up")                                                            \
+    X("stream:ended", "all is answered and said to be so, the place is not released")              \
+    X("stream:released", "the place is rx's again")
 
 /* Called at every point; a test that sets it before threads or children begin may do as it likes.
  * It is there only where crash points are. */

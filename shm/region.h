@@ -38,6 +38,8 @@ enum region_kind {
     REGION_ARENA = 3,
     REGION_RECEIVED = 4,
     REGION_CONNECTIONS = 5,
+    REGION_STREAMS = 6,
+    REGION_PEERS = 7,
 };
 
 struct region_header {

@@ -7,10 +7,12 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <linux/sockios.h>
 #include <seccomp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -125,6 +127,8 @@ static int allow(scmp_filter_ctx filter, const struct sandbox_call *call)
             err = seccomp_rule_add(filter, action, call->number, 1,
                                    SCMP_A1(SCMP_CMP_EQ, flags[i], 0));
         return err;
+    case SANDBOX_OUTQ:
+        return seccomp_rule_add(filter, action, call->number, 1, SCMP_A1(SCMP_CMP_EQ, SIOCOUTQ, 0));
     case SANDBOX_ANY:
     default:
         return seccomp_rule_add(filter, action, call->number, 0);

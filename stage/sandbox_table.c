@@ -64,6 +64,25 @@ static const struct sandbox_call tx[] = {
     {SCMP_SYS(sched_setattr), SANDBOX_SELF},
 };
 
+static const struct sandbox_call tx_tcp[] = {
+    {SCMP_SYS(sendmsg), SANDBOX_ANY}, /* several replies at once; tells that a connection is lost */
+    {SCMP_SYS(recvfrom), SANDBOX_ANY},    /* has the other side closed it? */
+    {SCMP_SYS(connect), SANDBOX_ANY},     /* tries again */
+    {SCMP_SYS(getsockopt), SANDBOX_ANY},  /* how far that has come, what was acknowledged */
+    {SCMP_SYS(getsockname), SANDBOX_ANY}, /* has it met itself? these two */
+    {SCMP_SYS(getpeername), SANDBOX_ANY},
+    {SCMP_SYS(ioctl), SANDBOX_OUTQ},   /* what was not acknowledged */
+    {SCMP_SYS(shutdown), SANDBOX_ANY}, /* the end */
+};
+
+/* Over connections that rx has accepted, or by datagrams. */
+static const struct sandbox_call tx_reply[] = {
+    {SCMP_SYS(sendmsg), SANDBOX_ANY},    /* several replies at once into a connection */
+    {SCMP_SYS(getsockopt), SANDBOX_ANY}, /* what a predecessor had written, these two */
+    {SCMP_SYS(ioctl), SANDBOX_OUTQ},
+    {SCMP_SYS(shutdown), SANDBOX_ANY}, /* all of a connection is answered */
+};
+
 static const struct sandbox_call tracer[] = {
     {SCMP_SYS(pwritev), SANDBOX_ANY},    /* sub-buffers to disk */
     {SCMP_SYS(fcntl), SANDBOX_FLAGS},    /* O_DIRECT off; stdio and opendir set theirs */
@@ -98,5 +117,9 @@ struct sandbox_table sandbox_table(uint32_t cell_index, const struct config *con
 
     if (cell_index == CELL_RX && strcmp(config->rx.source, "tcp") == 0)
         table.more = (struct sandbox_list)LIST(rx_tcp);
+    if (cell_index == CELL_TX && strcmp(config->tx.sink, "tcp") == 0)
+        table.more = (struct sandbox_list)LIST(tx_tcp);
+    if (cell_index == CELL_TX && strcmp(config->tx.sink, "reply") == 0)
+        table.more = (struct sandbox_list)LIST(tx_reply);
     return table;
 }

@@ -15,6 +15,7 @@ enum sandbox_argument {
     SANDBOX_SELF,    /* argument 0 is our process, or 0 */
     SANDBOX_PRIVATE, /* mmap: private and not executable */
     SANDBOX_FLAGS,   /* fcntl: F_GETFL, F_SETFL or F_SETFD */
+    SANDBOX_OUTQ,    /* ioctl: SIOCOUTQ */
 };
 
 struct sandbox_call {

@@ -27,6 +27,7 @@ struct tx_sink {
     void (*close)(struct stage *stage, struct tx *tx);
 };
 
-extern const struct tx_sink tx_udp;       /* udp */
+extern const struct tx_sink tx_udp; /* udp */
+extern const struct tx_sink tx_tcp; /* tcp */
 
 #endif

@@ -61,9 +61,7 @@ static int open_rings(struct stage *stage, struct tx *tx)
 static const struct tx_sink *find_sink(const struct config *config)
 {
     if (strcmp(config->tx.sink, "tcp") == 0)
-        return &tx_udp;
-    if (strcmp(config->tx.sink, "reply") != 0)
-        return &tx_udp;
+        return &tx_tcp;
     return &tx_udp;
 }
 
