@@ -13,7 +13,7 @@ struct region_want connections_want(uint64_t epoch)
         sizeof(struct connection),
         offsetof(struct connection, state),
         offsetof(struct connection, released),
-        offsetof(struct connection, written),
+        offsetof(struct connection, written_before),
         sizeof(struct connections),
     };
     return (struct region_want){

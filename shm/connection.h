@@ -69,10 +69,7 @@ struct connection {
 
     /* tx (tx.sink = reply) */
     _Alignas(LINE_PAIR_BYTES) _Atomic uint64_t
-        released;           /* number of the connection it is done with; release, pairs with rx's */
-    _Atomic uint64_t owner; /* number of the connection that the words below speak of */
-    _Atomic uint64_t completed; /* outputs counted, whatever became of them */
-    _Atomic uint64_t written;   /* bytes of the replies counted, that the kernel has taken */
+        released; /* number of the connection it is done with; release, pairs with rx's */
 };
 
 struct connections {

@@ -27,7 +27,8 @@ struct tx_sink {
     void (*close)(struct stage *stage, struct tx *tx);
 };
 
-extern const struct tx_sink tx_udp; /* udp */
-extern const struct tx_sink tx_tcp; /* tcp */
+extern const struct tx_sink tx_udp;       /* udp */
+extern const struct tx_sink tx_tcp;       /* tcp */
+extern const struct tx_sink tx_reply_tcp; /* reply, rx.source = tcp */
 
 #endif

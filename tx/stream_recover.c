@@ -116,6 +116,7 @@ static int recover(struct stage *stage, struct tx *tx)
 
 int streams_open(struct stage *stage, struct tx *tx, const struct stream_kind *kind, uint32_t count)
 {
+    static const char *const asked[] = {"auto", "uring", "plain"};
     struct streams *streams = tx->own;
     const struct config *config = &stage->config;
     const struct clock *clock = &stage->clock;
@@ -128,6 +129,8 @@ int streams_open(struct stage *stage, struct tx *tx, const struct stream_kind *k
     streams->drain_ticks = clock_ticks(clock, config->supervise.drain_timeout_ns / 2);
     streams->retry_min_ticks = clock_ticks(clock, RETRY_MIN_NS);
     streams->retry_max_ticks = clock_ticks(clock, RETRY_MAX_NS);
+    stage_note(stage, "tx.io", asked[config->tx.io], "plain",
+               "connections are written by plain calls");
     int err = stream_memory_open(stage, tx, &streams->memory);
     if (err < 0)
         return err;

@@ -265,7 +265,6 @@ static int resume(struct stage *stage, struct tx *tx, uint32_t place)
 
 static int tcp_open(struct stage *stage, struct tx *tx)
 {
-    static const char *const asked[] = {"auto", "uring", "plain"};
     struct tcp *tcp = calloc(1, sizeof(*tcp));
     int err;
 
@@ -277,8 +276,6 @@ static int tcp_open(struct stage *stage, struct tx *tx)
     err = address_of_to(stage, &tcp->to, &tcp->to_length);
     if (err == 0)
         err = streams_open(stage, tx, &kind, tcp->count);
-    stage_note(stage, "tx.io", asked[stage->config.tx.io], "plain",
-               "connections are written by plain calls");
     for (uint32_t i = 0; err == 0 && i < tcp->count; i++) {
         struct outgoing *outgoing = &tcp->outgoing[i];
         outgoing->fd = open_socket(stage, tcp, i);
