@@ -58,11 +58,6 @@ static uint64_t unread(int fd)
     return count;
 }
 
-static bool is_rx_socket(const struct store_item *item)
-{
-    return strncmp(item->name, "rx.socket.", 10) == 0;
-}
-
 json_t *counters_sockets(const struct pipeline *pipeline)
 {
     const struct process *rx = &pipeline->process[0];
@@ -72,7 +67,7 @@ json_t *counters_sockets(const struct pipeline *pipeline)
         int granted = 0;
         socklen_t length = sizeof(granted);
         char bind[80];
-        if (!is_rx_socket(&rx->store.item[i]))
+        if (!store_is_socket(&rx->store.item[i]))
             continue;
         address_text(rx->store.item[i].fd, bind, sizeof(bind));
         getsockopt(rx->store.item[i].fd, SOL_SOCKET, SO_RCVBUF, &granted, &length);
@@ -90,7 +85,7 @@ static uint64_t all_socket_drops(const struct pipeline *pipeline)
     uint64_t sum = 0;
 
     for (uint32_t i = 0; i < rx->store.count; i++) {
-        if (is_rx_socket(&rx->store.item[i]))
+        if (store_is_socket(&rx->store.item[i]))
             sum += socket_drops(rx->store.item[i].fd);
     }
     return sum;

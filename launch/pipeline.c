@@ -132,14 +132,17 @@ static int create_rings(struct pipeline *pipeline)
     return 0;
 }
 
-/* tx reads them, and says there what it has answered. */
+/* Where replies go: tx reads it, and says of connections what it has answered. */
 static int create_connections(struct pipeline *pipeline)
 {
     const struct region_place anywhere = {.numa_node = -1};
+    const struct config *config = pipeline->config;
+    int err = 0;
 
-    if (strcmp(pipeline->config->rx.source, "tcp") != 0)
-        return 0;
-    int err = connections_create(&pipeline->connections, pipeline->epoch, &anywhere);
+    if (strcmp(config->rx.source, "tcp") == 0)
+        err = connections_create(&pipeline->connections, pipeline->epoch, &anywhere);
+    else if (strcmp(config->rx.source, "udp") == 0 && strcmp(config->tx.sink, "reply") == 0)
+        err = peers_create(&pipeline->peers, pipeline->epoch, &anywhere);
     return err < 0 ? pipeline_fail(pipeline, err, "table of connections: %s", strerror(-err)) : 0;
 }
 
@@ -233,6 +236,8 @@ void pipeline_destroy(struct pipeline *pipeline)
         region_close(&pipeline->cells_region);
     if (pipeline->connections.header)
         region_close(&pipeline->connections);
+    if (pipeline->peers.header)
+        region_close(&pipeline->peers);
     if (pipeline->config_fd >= 0)
         close(pipeline->config_fd);
     json_decref(pipeline->notes);
@@ -243,8 +248,8 @@ void pipeline_destroy(struct pipeline *pipeline)
 
 uint64_t pipeline_shm_bytes(const struct pipeline *pipeline)
 {
-    uint64_t bytes =
-        pipeline->cells_region.size + pipeline->arena.size + pipeline->connections.size;
+    uint64_t bytes = pipeline->cells_region.size + pipeline->arena.size +
+                     pipeline->connections.size + pipeline->peers.size;
 
     for (uint32_t i = 0; i < CELL_WORKERS_MAX; i++)
         bytes += pipeline->to_worker[i].size + pipeline->to_tx[i].size;

@@ -16,6 +16,7 @@
 #include "shm/cell.h"
 #include "shm/connection.h"
 #include "shm/lane.h"
+#include "shm/peer.h"
 #include "shm/ring.h"
 #include "stage/clock.h"
 #include "stage/config.h"
@@ -49,6 +50,7 @@ struct pipeline {
     struct region to_tx[CELL_WORKERS_MAX];
     struct region arena;
     struct region connections; /* rx.source = tcp */
+    struct region peers;       /* rx.source = udp, tx.sink = reply */
     int config_fd;
 
     /* In pipeline order: rx, worker0 …, tx, tracer. */

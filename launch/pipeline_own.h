@@ -25,8 +25,9 @@ int pipeline_spawn(struct pipeline *pipeline, struct process *process);
 /* Tells of a stage that does not move, and of its going on. `now` MONOTONIC ns. */
 void pipeline_mind_still(struct pipeline *pipeline, struct process *process, uint64_t now);
 
-/* Does tx answer on the connections of rx? */
+/* Does tx answer on the connections of rx, or by its sockets? And on this one? */
 bool pipeline_forwards(const struct pipeline *pipeline);
+bool pipeline_forwards_item(const struct pipeline *pipeline, const struct store_item *item);
 
 /* All of them, in this order of names or consumers first. */
 int pipeline_spawn_all(struct pipeline *pipeline, const char *order);

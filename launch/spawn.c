@@ -90,7 +90,7 @@ static int give_connections(struct pipeline *pipeline, struct process *tx)
     int err = 0;
 
     for (uint32_t i = 0; err == 0 && i < store->count; i++) {
-        if (!store_is_connection(&store->item[i]))
+        if (!pipeline_forwards_item(pipeline, &store->item[i]))
             continue;
         err = process_give_item(tx, &store->item[i]);
         store->item[i].given = err == 0;
@@ -123,6 +123,9 @@ static int give_all(struct pipeline *pipeline, struct process *process)
     if (err == 0 && pipeline->connections.header &&
         (process->cell == CELL_RX || process->cell == CELL_TX))
         err = process_give(process, "connections", pipeline->connections.fd);
+    if (err == 0 && pipeline->peers.header &&
+        (process->cell == CELL_RX || process->cell == CELL_TX))
+        err = process_give(process, "peers", pipeline->peers.fd);
     if (err == 0 && process->cell == CELL_TX && pipeline_forwards(pipeline))
         err = give_connections(pipeline, process);
     for (uint32_t i = 0; err == 0 && i < process->store.count; i++)

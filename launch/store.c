@@ -71,6 +71,11 @@ bool store_is_connection(const struct store_item *item)
     return strncmp(item->name, "connection.", 11) == 0;
 }
 
+bool store_is_socket(const struct store_item *item)
+{
+    return strncmp(item->name, "rx.socket.", 10) == 0;
+}
+
 uint64_t store_descriptors(const struct config *config, uint32_t stages)
 {
     enum { BASE = 64, EACH = 16 };

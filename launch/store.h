@@ -33,8 +33,9 @@ void store_remove(struct store *store, const char *name);
 
 void store_close(struct store *store);
 
-/* An accepted connection of rx? */
+/* An accepted connection of rx? One of its sockets? */
 bool store_is_connection(const struct store_item *item);
+bool store_is_socket(const struct store_item *item);
 
 /* The most descriptors that the launcher or a stage has open at once. */
 uint64_t store_descriptors(const struct config *config, uint32_t stages);

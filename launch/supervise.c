@@ -161,7 +161,12 @@ static int follow_restart(struct pipeline *pipeline, struct process *process)
 
 bool pipeline_forwards(const struct pipeline *pipeline)
 {
-    return pipeline->connections.header && strcmp(pipeline->config->tx.sink, "reply") == 0;
+    return strcmp(pipeline->config->tx.sink, "reply") == 0;
+}
+
+bool pipeline_forwards_item(const struct pipeline *pipeline, const struct store_item *item)
+{
+    return pipeline->peers.header ? store_is_socket(item) : store_is_connection(item);
 }
 
 /* Gives tx the connections that are new. What it does not take now it is given at the next turn, and all of
@@ -174,7 +179,7 @@ static void forward(struct pipeline *pipeline)
 
     for (uint32_t i = 0; takes && i < store->count; i++) {
         struct store_item *item = &store->item[i];
-        if (item->given || !store_is_connection(item))
+        if (item->given || !pipeline_forwards_item(pipeline, item))
             continue;
         takes = process_offer(tx, item) == 0;
         item->given = takes;

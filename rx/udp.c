@@ -10,6 +10,7 @@
  */
 #include "rx/put.h"
 #include "rx/socket.h"
+#include "shm/peer.h"
 #include "stage/io.h"
 
 #include <errno.h>
@@ -20,6 +21,7 @@ struct udp {
     int sockets[SOCKETS_MAX];
     uint32_t socket_count;
     struct receiver *receiver;
+    struct peer_book *peers; /* where replies go back to senders (tx.sink = reply); else NULL */
     /* where a full ring made us stop in the batch (ring.full = wait) */
     struct received *batch;
     uint32_t batch_count;
@@ -38,6 +40,17 @@ static bool pass_frame(struct stage *stage, struct udp *udp, const struct receiv
     stage->figures.datagrams++;
     stage->figures.bytes += datagram->length;
     return true;
+}
+
+/* Gives each datagram of a batch the flow of its sender's place, before a request of it has a number. (No
+ * place is used twice in a batch: it is shorter than the table.) */
+static void find_peers(const struct rx *rx, struct udp *udp)
+{
+    for (uint32_t i = udp->batch_next; i < udp->batch_count; i++) {
+        struct received *datagram = &udp->batch[i];
+        uint16_t place = peer_find(udp->peers, datagram->name, datagram->socket, rx->issued + 1);
+        datagram->source = place ^ datagram->socket;
+    }
 }
 
 /* ---- open ---- */
@@ -77,7 +90,7 @@ static int open_receiver(struct stage *stage, struct rx *rx)
     stage_note(stage, "rx.io", asked[config->rx.io], choice.uring ? "uring" : "plain", choice.why);
     struct receiver_plan plan = {
         .uring = choice.uring,
-        .sources = rx->workers > 1 && rx->dispatch == DISPATCH_FLOW,
+        .sources = udp->peers || (rx->workers > 1 && rx->dispatch == DISPATCH_FLOW),
         .huge = config->memory.pages != PAGES_4K,
         .sockets = udp->sockets,
         .count = udp->socket_count,
@@ -91,8 +104,27 @@ static int open_receiver(struct stage *stage, struct rx *rx)
         return stage_error(stage, err, "receive buffers: %s", strerror(-err));
     udp->batch_count = receiver_recover(udp->receiver, &mark, &udp->batch);
     resume(stage, rx, &mark, rx_done_with(stage, rx));
+    if (udp->peers)
+        find_peers(rx, udp);
     return plan.memory >= 0 ? 0
                             : stage_deposit(stage, "rx.received", receiver_memory(udp->receiver));
+}
+
+static int open_peers(struct stage *stage, struct udp *udp)
+{
+    const struct region_want want = peers_want(stage->arena.header->epoch);
+    struct region region;
+
+    if (strcmp(stage->config.tx.sink, "reply") != 0)
+        return 0;
+    int err = stage_attach(stage, &region, "peers", &want, true);
+    if (err < 0)
+        return err;
+    udp->peers = calloc(1, sizeof(*udp->peers));
+    if (!udp->peers)
+        return -ENOMEM;
+    peer_book_open(udp->peers, peers_of(&region));
+    return 0;
 }
 
 static int udp_open(struct stage *stage, struct rx *rx)
@@ -106,7 +138,8 @@ static int udp_open(struct stage *stage, struct rx *rx)
     if (count < 0)
         return count;
     udp->socket_count = (uint32_t)count;
-    return open_receiver(stage, rx);
+    int err = open_peers(stage, udp);
+    return err < 0 ? err : open_receiver(stage, rx);
 }
 
 /* ---- poll ---- */
@@ -119,7 +152,6 @@ static int take_datagram(struct stage *stage, struct rx *rx, const struct receiv
         .flow = datagram->source ^ datagram->socket,
         .place = (uint16_t)udp->batch_next,
     };
-
     do {
         request.data = datagram->data + udp->offset;
         request.frame = frame_next(rx->schema, request.data, datagram->length - udp->offset);
@@ -152,6 +184,8 @@ static int udp_poll(struct stage *stage, struct rx *rx)
         }
         udp->batch_count = (uint32_t)got;
         udp->batch_next = 0;
+        if (udp->peers)
+            find_peers(rx, udp);
     }
     for (; udp->batch_next < udp->batch_count; udp->batch_next++, moved++) {
         if (take_datagram(stage, rx, &udp->batch[udp->batch_next]) == -EAGAIN) {

@@ -111,6 +111,8 @@
     X("tx:counted", "its outcome is counted")                                                      \
     X("tx:committed", "a ring's tail has moved")                                                   \
     X("tx:completed", "rx can see it")                                                             \
+    X("peer:first", "a place of a sender takes no earlier request, the address is the old one")    \
+    X("peer:address", "the new address is written, the place is nobody's")                         \
     X("stream:noted", "the place of an output in its connection is written, not yet said")         \
     X("stream:taken", "the output counts as taken")                                                \
     X("stream:written", "the kernel has some bytes of replies, nothing else says so")              \

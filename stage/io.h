@@ -39,6 +39,7 @@ struct received {
     uint16_t socket;    /* index of the socket it came to */
     uint16_t source;    /* its sender's address and port, folded; 0 where not asked for */
     uint64_t kernel_ns; /* REALTIME at which the kernel took it from the interface; 0: none given */
+    const struct sockaddr *name; /* that address and port; NULL where not asked for */
 };
 
 struct receiver;

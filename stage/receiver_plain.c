@@ -61,6 +61,7 @@ static void take(struct receiver *receiver, uint32_t i, uint32_t socket)
         .source = receiver->sources
                       ? source_of(message->msg_hdr.msg_name, message->msg_hdr.msg_namelen)
                       : (uint16_t)0,
+        .name = message->msg_hdr.msg_name,
     };
 
     hold(receiver, i, &datagram);

@@ -90,6 +90,7 @@ static bool describe(struct receiver *receiver, uint32_t id, uint32_t socket,
         .socket = (uint16_t)socket,
         .kernel_ns = kernel_stamp(&control),
         .source = receiver->sources ? source_of(out + 1, out->namelen) : (uint16_t)0,
+        .name = receiver->sources ? (const struct sockaddr *)(const void *)(out + 1) : NULL,
     };
     return true;
 }

@@ -29,6 +29,7 @@ struct tx_sink {
 
 extern const struct tx_sink tx_udp;       /* udp */
 extern const struct tx_sink tx_tcp;       /* tcp */
+extern const struct tx_sink tx_reply_udp; /* reply, rx.source = udp */
 extern const struct tx_sink tx_reply_tcp; /* reply, rx.source = tcp */
 
 #endif

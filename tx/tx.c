@@ -62,7 +62,9 @@ static const struct tx_sink *find_sink(const struct config *config)
 {
     if (strcmp(config->tx.sink, "tcp") == 0)
         return &tx_tcp;
-    return strcmp(config->tx.sink, "reply") == 0 ? &tx_reply_tcp : &tx_udp;
+    if (strcmp(config->tx.sink, "reply") != 0)
+        return &tx_udp;
+    return strcmp(config->rx.source, "tcp") == 0 ? &tx_reply_tcp : &tx_reply_udp;
 }
 
 static int tx_open(struct stage *stage)
