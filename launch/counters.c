@@ -246,13 +246,13 @@ json_t *counters_snapshot(const struct pipeline *pipeline)
         json_object_set_new(stages, process->name,
                             stage_counts(&pipeline->cells->cell[process->cell]));
     }
-    return json_pack("{s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o*}", "tsc",
+    return json_pack("{s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o*, s:o*}", "tsc",
                      (json_int_t)pair.tsc, "realtime_ns", (json_int_t)pair.real_ns, "rx",
                      rx_counts(pipeline), "to_worker", ring_counts(pipeline->to_worker, workers),
                      "to_tx", ring_counts(pipeline->to_tx, workers), "outcomes", outcomes(pipeline),
                      "repeated", repeated(pipeline), "sockets", counters_sockets(pipeline),
                      "stages", stages, "lanes", lane_counts(pipeline, &discarded), "connections",
-                     counters_connections(pipeline));
+                     counters_connections(pipeline), "replies", counters_replies(pipeline));
 }
 
 json_t *counters_stats(const struct pipeline *pipeline)

@@ -25,6 +25,10 @@ json_t *counters_sockets(const struct pipeline *pipeline);
  */
 json_t *counters_connections(const struct pipeline *pipeline);
 
+/* tx.sink = tcp or reply, else NULL: what befell tx's connections, and replies that none of them took
+ * (struct cell_streams). */
+json_t *counters_replies(const struct pipeline *pipeline);
+
 /* Order of turns on a shared CPU and how often it was mended; NULL where no CPU is shared. */
 json_t *counters_rotation(const struct pipeline *pipeline);
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "launch/counters.h"
 
+#include <string.h>
+
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
 
@@ -38,5 +40,28 @@ json_t *counters_connections(const struct pipeline *pipeline)
                         json_integer((json_int_t)load_relaxed(&table->held_bytes)));
     json_object_set_new(json, "unread_bytes",
                         json_integer((json_int_t)unread(&pipeline->process[0])));
+    return json;
+}
+
+json_t *counters_replies(const struct pipeline *pipeline)
+{
+    const struct cell_streams *streams = &pipeline->cells->streams;
+
+    if (strcmp(pipeline->config->tx.sink, "udp") == 0)
+        return NULL;
+    json_t *json = json_object();
+#define FIGURE(name)                                                                               \
+    json_object_set_new(json, #name, json_integer((json_int_t)load_relaxed(&streams->name)))
+    FIGURE(lost);
+    FIGURE(back);
+    FIGURE(refused);
+    FIGURE(unacknowledged_bytes);
+    FIGURE(discarded_bytes);
+#undef FIGURE
+    json_t *undelivered = json_object();
+    for (uint32_t i = 0; i < CELL_UNDELIVERED_COUNT; i++)
+        json_object_set_new(undelivered, cell_undelivered_name[i],
+                            json_integer((json_int_t)load_relaxed(&streams->undelivered[i])));
+    json_object_set_new(json, "undelivered", undelivered);
     return json;
 }

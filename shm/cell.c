@@ -53,6 +53,7 @@ static uint64_t cells_layout(void)
         offsetof(struct cells, outcome),
         offsetof(struct cells, sending),
         offsetof(struct cells, repeats),
+        offsetof(struct cells, streams),
     };
     return region_hash(parts, sizeof(parts) / sizeof(parts[0]));
 }
@@ -88,6 +89,12 @@ int cell_move(struct cell *cell, enum cell_state to, enum cell_mover mover)
     crash_point("cell:after_move");
     return 0;
 }
+
+const char *const cell_undelivered_name[CELL_UNDELIVERED_COUNT] = {
+    [CELL_UNDELIVERED_GONE] = "gone",
+    [CELL_UNDELIVERED_PATIENCE] = "patience",
+    [CELL_UNDELIVERED_ERROR] = "error",
+};
 
 const char *cell_state_name(enum cell_state state)
 {

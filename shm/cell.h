@@ -134,6 +134,8 @@ enum cell_undelivered {
     CELL_UNDELIVERED_COUNT,
 };
 
+extern const char *const cell_undelivered_name[CELL_UNDELIVERED_COUNT];
+
 /* What befell tx's connections; each event once, or not at all where tx was killed in it. The account
  * does not rest on it: that is `outcome`. */
 struct cell_streams {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What tests of replies over TCP share: a pipeline without a lab, and a peer that reads its replies."""
+"""What tests of replies over TCP share: a pipeline without a lab, and a peer that reads."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import struct
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,16 @@ def ids(replies: bytes, payload: int = 8) -> list[int]:
     assert len(replies) % size == 0, f"{len(replies)} bytes: a part of a reply"
     pieces = [replies[at : at + size] for at in range(0, len(replies), size)]
     for piece in pieces:
-        assert piece[0:1] == b"|" and piece[9:] == b"|%04d|" % payload + b"b" * payload, piece[:40]
+        assert piece[0:1] == b"|", piece[:40]
+        assert piece[9:] == b"|%04d|" % payload + b"b" * payload, piece[:40]
     return [int(piece[1:9]) for piece in pieces]
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 class Peer:
@@ -128,7 +137,9 @@ class Pipeline:
         assert self.ready["event"] == "ready", self.ready
         self.client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 
-    def send(self, numbers: range, payload: int = 8, burst: int = 20, pause_s: float = 5e-4) -> None:
+    def send(
+        self, numbers: range, payload: int = 8, burst: int = 20, pause_s: float = 5e-4
+    ) -> None:
         for count, number in enumerate(numbers, 1):
             self.client.sendto(request(number, payload), ("127.0.0.1", self.port))
             if count % burst == 0:

@@ -165,13 +165,13 @@ static int tcp_state(int fd)
     return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) < 0 ? -errno : info.tcpi_state;
 }
 
-static int reason_of(int fd)
+static int reason_of(int fd, int state)
 {
     int err = 0;
     socklen_t length = sizeof(err);
 
     (void)getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &length);
-    return err ? err : ETIMEDOUT;
+    return err || state == TCP_CLOSE_WAIT ? err : ETIMEDOUT;
 }
 
 /* How far an attempt has come. */
@@ -181,12 +181,12 @@ static void follow(struct stage *stage, struct tx *tx, uint32_t place)
     struct outgoing *outgoing = &tcp->outgoing[place];
     int state = tcp_state(outgoing->fd);
 
-    if (state == TCP_ESTABLISHED || state == TCP_CLOSE_WAIT) {
+    if (state == TCP_ESTABLISHED) {
         int err = met_itself(outgoing->fd) ? -ECONNREFUSED : become_up(stage, tx, place);
         if (err < 0)
             refuse(stage, tcp, outgoing, -err);
     } else if (state != TCP_SYN_SENT || position_diff(tsc_read(), outgoing->at) >= 0) {
-        refuse(stage, tcp, outgoing, reason_of(outgoing->fd));
+        refuse(stage, tcp, outgoing, reason_of(outgoing->fd, state));
     }
 }
 
@@ -263,6 +263,16 @@ static int resume(struct stage *stage, struct tx *tx, uint32_t place)
     return 0;
 }
 
+/* A predecessor's may be anything between the connection it has lost and the next, of which no byte is
+ * written. */
+static void start(struct stage *stage, struct tx *tx, uint32_t place)
+{
+    const struct tcp *tcp = tx->own;
+
+    make_new(&tcp->outgoing[place]);
+    attempt(stage, tx, place);
+}
+
 static int tcp_open(struct stage *stage, struct tx *tx)
 {
     struct tcp *tcp = calloc(1, sizeof(*tcp));
@@ -286,7 +296,7 @@ static int tcp_open(struct stage *stage, struct tx *tx)
         else if (load_acquire(&tcp->streams.memory.record[i].up))
             err = resume(stage, tx, i);
         else
-            attempt(stage, tx, i);
+            start(stage, tx, i);
     }
     return err;
 }
