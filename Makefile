@@ -53,10 +53,11 @@ $(BUILD)/test_hostile: $(filter-out %/main.o %/worker.o,$(call objects,worker)) 
 	$(BUILD)/obj/tracer/ctf.o $(BUILD)/obj/tracer/crc32c.o $(BUILD)/obj/launch/latency.o $(BUILD)/obj/launch/runfile.o
 $(BUILD)/test_watch_page: $(BUILD)/obj/launch/watch_page.o $(BUILD)/obj/launch/view.o
 # These kill: everything in them is compiled with crash points, whatever the build.
-CRASHING := test_crash test_model test_tcp_memory
+CRASHING := test_crash test_model test_stream test_tcp_memory
 crashing  = $(patsubst %.c,$(BUILD)/crash/%.o,$(foreach folder,$(1),$(wildcard $(folder)/*.c)))
 $(BUILD)/test_crash: $(filter-out %/main.o,$(call crashing,tests/crash tracer worker stage))
 $(BUILD)/test_model: $(call crashing,tests/model)
+$(BUILD)/test_stream: $(filter-out %/main.o,$(call crashing,tx stage))
 $(BUILD)/test_tcp_memory: $(BUILD)/crash/rx/tcp_memory.o $(BUILD)/crash/rx/frame.o $(BUILD)/crash/stage/kernel_stamp.o
 $(CRASHING:%=$(BUILD)/%): $(BUILD)/%: $(BUILD)/crash/tests/%.o $(call crashing,shm)
 	$(CC) $(LDFLAGS) -o $@ $^ $(STAGE_LIBS) -lcunit

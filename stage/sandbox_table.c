@@ -75,7 +75,7 @@ static const struct sandbox_call tx_tcp[] = {
     {SCMP_SYS(shutdown), SANDBOX_ANY}, /* the end */
 };
 
-/* Over connections that rx has accepted, or by datagrams. */
+/* Over connections that rx has accepted. */
 static const struct sandbox_call tx_reply[] = {
     {SCMP_SYS(sendmsg), SANDBOX_ANY},    /* several replies at once into a connection */
     {SCMP_SYS(getsockopt), SANDBOX_ANY}, /* what a predecessor had written, these two */
@@ -119,7 +119,8 @@ struct sandbox_table sandbox_table(uint32_t cell_index, const struct config *con
         table.more = (struct sandbox_list)LIST(rx_tcp);
     if (cell_index == CELL_TX && strcmp(config->tx.sink, "tcp") == 0)
         table.more = (struct sandbox_list)LIST(tx_tcp);
-    if (cell_index == CELL_TX && strcmp(config->tx.sink, "reply") == 0)
+    if (cell_index == CELL_TX && strcmp(config->tx.sink, "reply") == 0 &&
+        strcmp(config->rx.source, "tcp") == 0)
         table.more = (struct sandbox_list)LIST(tx_reply);
     return table;
 }

@@ -51,14 +51,12 @@ static void release(struct tx *tx, struct stream *stream)
     crash_point("stream:released");
 }
 
-/* Nothing reaches it any more. rx learns of it by the end of the connection. */
+/* Nothing reaches it any more. */
 static void abandon(struct stage *stage, struct tx *tx, struct stream *stream, uint32_t reason)
 {
-    if (stream->fd >= 0) {
+    if (stream->fd >= 0)
         stream_counter_add(&stage->cells->streams.unacknowledged_bytes,
                            stream_unacknowledged(stream->fd));
-        (void)shutdown(stream->fd, SHUT_RDWR);
-    }
     stream_drop(stage, tx, stream, reason);
     release(tx, stream);
 }
@@ -112,6 +110,8 @@ static struct stream *reply_choose(struct stage *stage, struct tx *tx, const str
 
 static void reply_failed(struct stage *stage, struct tx *tx, struct stream *stream, int err)
 {
+    if (stream->fd >= 0) /* so that rx sees its end */
+        (void)shutdown(stream->fd, SHUT_RDWR);
     abandon(stage, tx, stream, err ? CELL_UNDELIVERED_ERROR : CELL_UNDELIVERED_PATIENCE);
 }
 
@@ -158,15 +158,12 @@ static bool reply_given(struct stage *stage, struct tx *tx, const char *name, ui
 }
 
 /* A reply may be faster than the descriptor, which comes by the launcher. */
-static void ask_for_missing(struct stage *stage, const struct tx *tx)
+static void ask_for_missing(struct stage *stage, struct tx *tx)
 {
     struct reply *reply = tx->own;
-    const struct stream *stream = reply->streams.busy;
+    uint64_t now = tsc_read();
 
-    while (stream && stream->fd >= 0)
-        stream = stream->next_busy;
-    uint64_t now = stream ? tsc_read() : 0;
-    if (!stream || now - reply->asked < reply->receive_ticks)
+    if (now - reply->asked < reply->receive_ticks)
         return;
     reply->asked = now;
     (void)stage_receive(stage);
@@ -202,14 +199,15 @@ static int reply_open(struct stage *stage, struct tx *tx)
     reply->table = connections_of(&region);
     for (uint32_t i = 0; i < STREAMS_MAX; i++)
         reply->released[i] = load_relaxed(&reply->table->place[i].released);
-    return streams_open(stage, tx, &kind, stage->config.rx.connections);
+    return streams_open(stage, tx, &kind, stage->config.rx.connections,
+                        stage_descriptor(stage, "tx.streams"));
 }
 
 static int reply_poll(struct stage *stage, struct tx *tx)
 {
     const struct reply *reply = tx->own;
 
-    if (unlikely(reply->streams.busy != NULL))
+    if (unlikely(reply->streams.missing))
         ask_for_missing(stage, tx);
     return streams_poll(stage, tx);
 }

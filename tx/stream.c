@@ -190,6 +190,7 @@ static bool write_due(struct stage *stage, struct tx *tx)
     struct stream **at = &streams->busy;
     uint64_t now = *at ? tsc_read() : 0;
     bool blocked = false;
+    bool missing = false;
 
     while (*at) {
         struct stream *stream = *at;
@@ -199,11 +200,13 @@ static bool write_due(struct stage *stage, struct tx *tx)
             stream->busy = false;
             *at = stream->next_busy;
         } else {
-            blocked = blocked || stream->fd < 0 || stream->retry_ticks;
+            blocked = blocked || stream->retry_ticks;
+            missing = missing || stream->fd < 0;
             at = &stream->next_busy;
         }
     }
-    return blocked;
+    streams->missing = missing;
+    return blocked || missing;
 }
 
 /* ---- taking ---- */

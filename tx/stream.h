@@ -60,12 +60,14 @@ struct streams {
     uint64_t retry_min_ticks;
     uint64_t retry_max_ticks;
     uint64_t completed; /* replies, in this life */
+    bool missing;       /* something waited in the last turn for a connection that is not there */
     struct stream stream[STREAMS_MAX];
 };
 
-/* Opens the memory and, after a kill, puts what was taken and not counted back into the queues. */
-int streams_open(struct stage *stage, struct tx *tx, const struct stream_kind *kind,
-                 uint32_t count);
+/* Opens the memory and, after a kill, puts what was taken and not counted back into the queues. `memory`:
+ * a predecessor's "tx.streams"; below 0: there was none. */
+int streams_open(struct stage *stage, struct tx *tx, const struct stream_kind *kind, uint32_t count,
+                 int memory);
 
 /* As struct tx_sink has them. */
 int streams_poll(struct stage *stage, struct tx *tx);

@@ -11,7 +11,8 @@ static size_t outputs_offset(void)
     return RECORDS_OFFSET + STREAMS_MAX * sizeof(struct stream_record);
 }
 
-int stream_memory_open(struct stage *stage, const struct tx *tx, struct stream_memory *memory)
+int stream_memory_open(struct stage *stage, const struct tx *tx, struct stream_memory *memory,
+                       int fd)
 {
     const uint64_t parts[] = {
         sizeof(struct stream_record),
@@ -32,7 +33,6 @@ int stream_memory_open(struct stage *stage, const struct tx *tx, struct stream_m
     struct region_mismatch mismatch = {0};
     struct region region;
 
-    int fd = stage_descriptor(stage, "tx.streams");
     int err = fd >= 0 ? region_attach(&region, fd, &want, true, &mismatch)
                       : region_create(&region, "tickline-streams", &want, &place, bytes);
     if (err == 0 && fd < 0)

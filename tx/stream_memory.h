@@ -49,8 +49,9 @@ struct stream_memory {
     uint32_t shift;
 };
 
-/* Makes the region, or takes over a predecessor's. 0 or -errno, said by stage_error. */
-int stream_memory_open(struct stage *stage, const struct tx *tx, struct stream_memory *memory);
+/* Takes over a predecessor's region; `fd` -1: makes one and deposits it. 0 or -errno, said by stage_error. */
+int stream_memory_open(struct stage *stage, const struct tx *tx, struct stream_memory *memory,
+                       int fd);
 
 static inline uint32_t stream_index(const struct stream_memory *memory, const struct tx *tx,
                                     uint32_t ring, uint64_t position)

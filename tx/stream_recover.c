@@ -114,7 +114,8 @@ static int recover(struct stage *stage, struct tx *tx)
     return 0;
 }
 
-int streams_open(struct stage *stage, struct tx *tx, const struct stream_kind *kind, uint32_t count)
+int streams_open(struct stage *stage, struct tx *tx, const struct stream_kind *kind, uint32_t count,
+                 int memory)
 {
     static const char *const asked[] = {"auto", "uring", "plain"};
     struct streams *streams = tx->own;
@@ -131,7 +132,7 @@ int streams_open(struct stage *stage, struct tx *tx, const struct stream_kind *k
     streams->retry_max_ticks = clock_ticks(clock, RETRY_MAX_NS);
     stage_note(stage, "tx.io", asked[config->tx.io], "plain",
                "connections are written by plain calls");
-    int err = stream_memory_open(stage, tx, &streams->memory);
+    int err = stream_memory_open(stage, tx, &streams->memory, memory);
     if (err < 0)
         return err;
     for (uint32_t i = 0; i < count; i++) {

@@ -285,7 +285,7 @@ static int tcp_open(struct stage *stage, struct tx *tx)
     tcp->random = (uint32_t)stage->born;
     err = address_of_to(stage, &tcp->to, &tcp->to_length);
     if (err == 0)
-        err = streams_open(stage, tx, &kind, tcp->count);
+        err = streams_open(stage, tx, &kind, tcp->count, stage_descriptor(stage, "tx.streams"));
     for (uint32_t i = 0; err == 0 && i < tcp->count; i++) {
         struct outgoing *outgoing = &tcp->outgoing[i];
         outgoing->fd = open_socket(stage, tcp, i);
