@@ -12,6 +12,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -20,6 +22,7 @@
 enum { NOBODY = 65534 };
 
 static struct cell *cell; /* shared with the children */
+static const char *source = "udp", *sink = "udp";
 
 static bool filtered(void)
 {
@@ -51,6 +54,8 @@ static int enter(struct stage *stage, uint32_t index, enum config_wish wish)
     strcpy(stage->name, names[index]);
     stage->config.isolate.sandbox = wish;
     strcpy(stage->config.isolate.user, "nobody");
+    strcpy(stage->config.rx.source, source);
+    strcpy(stage->config.tx.sink, sink);
     return sandbox_enter(stage);
 }
 
@@ -120,28 +125,66 @@ static const struct attempt attempts[] = {
     {CELL_TX, 4000, {0}, "unknown", "tx"},
 };
 
-static void test_tables(void)
+/* With tx.sink = tcp, with rx.source = tcp and tx.sink = reply, and with the latter alone. */
+static const struct attempt by_sink[3][5] = {
+    {
+        {CELL_TX, SYS_connect, {-1}, NULL, NULL},
+        {CELL_TX, SYS_sendmsg, {-1}, NULL, NULL},
+        {CELL_TX, SYS_ioctl, {-1, SIOCOUTQ}, NULL, NULL},
+        {CELL_TX, SYS_ioctl, {-1, TIOCSTI}, "ioctl", "tx"},
+        {CELL_TX, SYS_socket, {AF_INET, SOCK_STREAM}, "socket", "tx"},
+    },
+    {
+        {CELL_TX, SYS_shutdown, {-1}, NULL, NULL},
+        {CELL_TX, SYS_sendmsg, {-1}, NULL, NULL},
+        {CELL_TX, SYS_connect, {-1}, "connect", "tx"},
+        {CELL_TX, SYS_recvfrom, {-1}, "recvfrom", "tx"},
+        {CELL_TX, SYS_accept4, {-1}, "accept4", "tx"},
+    },
+    {
+        {CELL_TX, SYS_sendto, {-1}, NULL, NULL},
+        {CELL_TX, SYS_sendmsg, {-1}, "sendmsg", "tx"},
+        {CELL_TX, SYS_shutdown, {-1}, "shutdown", "tx"},
+        {CELL_TX, SYS_recvfrom, {-1}, "recvfrom", "tx"},
+        {CELL_TX, SYS_connect, {-1}, "connect", "tx"},
+    },
+};
+
+static void try(const struct attempt *attempt)
 {
     static const char *const names[] = {"rx", "tx", "tracer", "worker0"};
     char said[256], expected[256];
+    int status = unit_child(child_attempt, (void *)(uintptr_t)attempt, said, sizeof(said));
+
+    if (!attempt->name) {
+        CU_ASSERT_EQUAL(status, 0);
+        CU_ASSERT_STRING_EQUAL(said, "");
+        return;
+    }
+    snprintf(expected, sizeof(expected), "%s: system call %s (%ld) is not in %s's table\n",
+             names[attempt->index], attempt->name, attempt->number, attempt->program);
+    CU_ASSERT(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS);
+    CU_ASSERT_STRING_EQUAL(said, expected);
+    expected[strlen(expected) - 1] = '\0';
+    CU_ASSERT_STRING_EQUAL(cell->error, strchr(expected, ' ') + 1);
+    CU_ASSERT_EQUAL(cell_state(cell), CELL_FAILED);
+}
+
+static void test_tables(void)
+{
+    static const char *const ways[3][2] = {{"udp", "tcp"}, {"tcp", "reply"}, {"udp", "reply"}};
+
     if (!filtered())
         return;
-    for (size_t i = 0; i < sizeof(attempts) / sizeof(attempts[0]); i++) {
-        const struct attempt *attempt = &attempts[i];
-        int status = unit_child(child_attempt, (void *)(uintptr_t)attempt, said, sizeof(said));
-        if (!attempt->name) {
-            CU_ASSERT_EQUAL(status, 0);
-            CU_ASSERT_STRING_EQUAL(said, "");
-            continue;
-        }
-        snprintf(expected, sizeof(expected), "%s: system call %s (%ld) is not in %s's table\n",
-                 names[attempt->index], attempt->name, attempt->number, attempt->program);
-        CU_ASSERT(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS);
-        CU_ASSERT_STRING_EQUAL(said, expected);
-        expected[strlen(expected) - 1] = '\0';
-        CU_ASSERT_STRING_EQUAL(cell->error, strchr(expected, ' ') + 1);
-        CU_ASSERT_EQUAL(cell_state(cell), CELL_FAILED);
+    for (size_t i = 0; i < sizeof(attempts) / sizeof(attempts[0]); i++)
+        try(&attempts[i]);
+    for (size_t way = 0; way < 3; way++) {
+        source = ways[way][0];
+        sink = ways[way][1];
+        for (size_t i = 0; i < 5; i++)
+            try(&by_sink[way][i]);
     }
+    source = sink = "udp";
 }
 
 static int child_sleeps(void *unused)
