@@ -65,6 +65,30 @@ def frame(schema: str, datagram: bytes) -> list[Request]:
     return _FRAMES[schema](datagram)
 
 
+def frame_stream(schema: str, data: bytes) -> tuple[list[Request], bytes]:
+    """The requests at the beginning of a stream, and the bytes that may yet become one.
+
+    Malformed bytes are one request: all of them, but in FIX those up to the next beginning of one.
+    """
+    requests: list[Request] = []
+    at, size = 0, len(data)
+    while at < size:
+        needed = _NEEDED[schema](data, at)
+        if needed is None:
+            return requests, data[at:]
+        length, good = needed
+        if at + length > size:
+            return requests, data[at:]
+        raw = data[at : at + length] if good or schema == "fix" else data[at:]
+        if good and schema != "fix":
+            requests += frame(schema, raw)
+        else:
+            reason = None if good else "bad_header"
+            requests.append(Request(xxh3_64_intdigest(raw), raw if good else b"", raw, reason))
+        at += len(raw)
+    return requests, b""
+
+
 def reply(
     schema: str, handler: str, request: Request, slot_capacity: int | None = None
 ) -> bytes | str:
@@ -151,6 +175,49 @@ def _frame_datagram(datagram: bytes) -> list[Request]:
 
 
 _FRAMES = {"v1": _frame_v1, "v2": _frame_v2, "datagram": _frame_datagram}
+
+
+_v1_form = "|dddddddd|dddd|"
+
+
+def _needed_v1(data: bytes, at: int) -> tuple[int, bool] | None:
+    """Bytes of the request at `at` and whether it can be one; None: its header is not whole."""
+    header = data[at : at + V1_HEADER_BYTES]
+    for form, byte in zip(_v1_form, header, strict=False):
+        if byte != ord("|") if form == "|" else not ord("0") <= byte <= ord("9"):
+            return 1, False
+    whole = len(header) == V1_HEADER_BYTES
+    return (V1_HEADER_BYTES + int(header[10:14]), True) if whole else None
+
+
+def _needed_v2(data: bytes, at: int) -> tuple[int, bool] | None:
+    if len(data) - at < V2_HEADER.size:
+        return None
+    length = V2_HEADER.unpack_from(data, at)[1]
+    return (V2_HEADER.size + length, True) if length <= V2_LENGTH_MAX else (1, False)
+
+
+_fix_begin = re.compile(rb"8=[^\x01]{1,16}\x019=(\d{1,6})\x01").match
+
+
+def _needed_fix(data: bytes, at: int) -> tuple[int, bool] | None:
+    header = _fix_begin(data, at)
+    if header:
+        end = header.end() + int(header[1])
+        if len(data) < end + 7:
+            return None
+        total = sum(data[at:end]) & 0xFF
+        if data[end : end + 7] == b"10=%03d\x01" % total:
+            return end + 7 - at, True
+    elif len(data) - at < 27 and data[at : at + 2] == b"8="[: len(data) - at]:
+        return None
+    begin = data.find(b"8=", at + 1)
+    if begin < 0:
+        begin = len(data) - (data[-1:] == b"8" and len(data) - 1 > at)
+    return begin - at, False
+
+
+_NEEDED = {"v1": _needed_v1, "v2": _needed_v2, "fix": _needed_fix}
 
 
 def _malformed(raw: bytes, reason: Callable[[bytes], str]) -> Request:
