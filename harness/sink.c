@@ -10,22 +10,17 @@
  */
 #define _GNU_SOURCE 1
 
-#include "sink_check.h"
+#include "lab_child.h"
+#include "sink_judge.h"
 #include "sink_options.h"
-#include "sink_record.h"
 #include "sink_socket.h"
+#include "sink_tcp.h"
 #include "stage/clock.h"
 
-#include <errno.h>
 #include <inttypes.h>
-#include <poll.h>
 #include <sched.h>
-#include <signal.h>
-#include <stdbool.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -33,47 +28,34 @@ enum {
     COMMAND_NS = 1000000, /* between two looks at stdin */
     IDLE_NS = 200000000,  /* of silence before it may sleep */
     SLEEP_NS = 100000,
+    END_NS = 1000000000, /* of silence, after which nobody will end a connection any more */
 };
 
 struct sink {
-    int fd;
+    int fd; /* UDP */
+    struct sink_tcp tcp;
+    bool is_tcp;
     int rcvbuf; /* bytes granted */
-    struct check *check;
-    struct recorder *recorder;
-    uint64_t delivered; /* replies of any status since mark */
-    uint64_t status[CHECK_STATUSES];
+    struct judge judge;
     uint32_t drops_at_mark;
     uint64_t marked_ns; /* MONOTONIC: of start or mark */
-    bool stopping;
-    char command[64];
-    size_t command_used;
+    struct commands commands;
 };
-
-static volatile sig_atomic_t terminated;
-
-static void on_sigterm(int number)
-{
-    terminated = number;
-}
 
 static void take(void *context, const uint8_t *reply, uint32_t length, uint64_t kernel_ns)
 {
     struct sink *sink = context;
-    struct check_verdict verdict = check_reply(sink->check, reply, length);
 
-    sink->delivered++;
-    sink->status[verdict.status]++;
-    record_add(sink->recorder,
-               &(struct record){verdict.id, kernel_ns, verdict.hash, length, verdict.status},
-               reply);
+    judge_take(&sink->judge, 0, reply, length, kernel_ns);
 }
 
-static int poll_socket(struct sink *sink)
+static int64_t poll_socket(struct sink *sink)
 {
-    int got = socket_receive(sink->fd, take, sink);
+    int64_t got = sink->is_tcp ? sink_tcp_receive(&sink->tcp, take, sink)
+                               : socket_receive(sink->fd, take, sink);
 
     if (got < 0)
-        die(EXIT_HOST, "cannot receive: %s", strerror(-got));
+        die(EXIT_HOST, "cannot receive: %s", strerror((int)-got));
     return got;
 }
 
@@ -83,13 +65,36 @@ static void empty_socket(struct sink *sink)
         ;
 }
 
+/* A connection says when it is at its end; who was killed says nothing. */
+static void empty_connections(struct sink *sink)
+{
+    uint64_t quiet_from = clock_monotonic_ns();
+
+    sink->tcp.slow.rate = 0;
+    while (poll_socket(sink) > 0 || sink->tcp.open) {
+        uint64_t now = clock_monotonic_ns();
+        if (poll_socket(sink) > 0)
+            quiet_from = now;
+        else if (now > quiet_from + END_NS)
+            break;
+        sched_yield();
+    }
+}
+
+static uint32_t drops(const struct sink *sink)
+{
+    return sink->is_tcp ? 0 : socket_drops(sink->fd);
+}
+
 static void report(const struct sink *sink, const char *event)
 {
-    printf("{\"event\":\"%s\",\"delivered\":%" PRIu64 ",\"duplicated\":%" PRIu64
-           ",\"corrupted\":%" PRIu64 ",\"unknown\":%" PRIu64 ",\"dropped_socket\":%" PRIu32
-           ",\"rcvbuf\":%d}\n",
-           event, sink->delivered, sink->status[CHECK_DUPLICATED], sink->status[CHECK_CORRUPTED],
-           sink->status[CHECK_UNKNOWN], socket_drops(sink->fd) - sink->drops_at_mark, sink->rcvbuf);
+    printf("{\"event\":\"%s\",", event);
+    judge_tell(&sink->judge, stdout);
+    printf(",\"dropped_socket\":%" PRIu32 ",\"rcvbuf\":%d", drops(sink) - sink->drops_at_mark,
+           sink->rcvbuf);
+    if (sink->is_tcp)
+        printf(",\"accepted\":%u,\"open\":%u", sink->tcp.accepted, sink->tcp.open);
+    puts("}");
     fflush(stdout);
 }
 
@@ -97,147 +102,88 @@ static void report(const struct sink *sink, const char *event)
 static void mark(struct sink *sink)
 {
     empty_socket(sink);
-    check_reset(sink->check);
-    record_reset(sink->recorder);
-    sink->delivered = 0;
-    memset(sink->status, 0, sizeof sink->status);
-    sink->drops_at_mark = socket_drops(sink->fd);
+    judge_reset(&sink->judge);
+    sink->drops_at_mark = drops(sink);
     sink->marked_ns = clock_monotonic_ns();
     puts("{\"event\":\"mark\"}");
     fflush(stdout);
 }
 
-static void obey(struct sink *sink, const char *command)
+static bool obey(void *context, const char *command)
 {
+    struct sink *sink = context;
+
+    if (strcmp(command, "stop") == 0)
+        return false;
     if (strcmp(command, "stats") == 0)
         report(sink, "stats");
     else if (strcmp(command, "mark") == 0)
         mark(sink);
-    else if (strcmp(command, "stop") == 0)
-        sink->stopping = true;
     else
         fprintf(stderr, "sink: command %s: expected stats, mark or stop\n", command);
-}
-
-/* stdin stays as it was given to us (it may be shared), so poll(2) says whether read(2) would wait.
- */
-static void poll_commands(struct sink *sink)
-{
-    struct pollfd in = {STDIN_FILENO, POLLIN, 0};
-    size_t room = sizeof sink->command - 1 - sink->command_used;
-    char *end;
-
-    if (terminated)
-        sink->stopping = true;
-    if (sink->stopping || poll(&in, 1, 0) != 1)
-        return;
-    ssize_t got = read(STDIN_FILENO, sink->command + sink->command_used, room);
-    if (got <= 0) {
-        sink->stopping = true;
-        return;
-    }
-    sink->command_used += (size_t)got;
-    sink->command[sink->command_used] = '\0';
-    while (!sink->stopping && (end = strchr(sink->command, '\n'))) {
-        *end++ = '\0';
-        obey(sink, sink->command);
-        sink->command_used = strlen(end);
-        memmove(sink->command, end, sink->command_used + 1);
-    }
-    if (sink->command_used == sizeof sink->command - 1)
-        sink->command_used = 0; /* no command is that long */
+    return true;
 }
 
 static void run(struct sink *sink)
 {
     uint64_t next_look = 0;
 
-    while (!sink->stopping) {
-        int got = poll_socket(sink);
+    for (;;) {
+        int64_t got = poll_socket(sink);
         uint64_t now = clock_monotonic_ns();
         if (now >= next_look) {
-            poll_commands(sink);
+            if (!child_poll(&sink->commands, obey, sink))
+                break;
             next_look = now + COMMAND_NS;
         }
         if (got > 0)
             continue;
-        if (sink->delivered == 0 && now > sink->marked_ns + IDLE_NS)
+        if (sink->judge.delivered == 0 && now > sink->marked_ns + IDLE_NS)
             nanosleep(&(struct timespec){0, SLEEP_NS}, NULL);
         else
             sched_yield();
     }
-    empty_socket(sink);
+    if (sink->is_tcp)
+        empty_connections(sink);
+    else
+        empty_socket(sink);
 }
 
-/* Ends with the lab, and only by its word: a terminal's Ctrl-C is the lab's to judge. */
-static void follow_parent(void)
+static int listen_at(struct sink *sink, const struct options *options)
 {
-    pid_t parent = getppid();
+    const struct sockaddr *address = (const struct sockaddr *)&options->address;
 
-    signal(SIGINT, SIG_IGN);
-    signal(SIGPIPE, SIG_IGN);
-    sigaction(SIGTERM, &(struct sigaction){.sa_handler = on_sigterm}, NULL);
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (getppid() != parent)
-        exit(EXIT_HOST);
-}
-
-static void pin(int cpu)
-{
-    cpu_set_t set;
-
-    if (cpu < 0)
-        return;
-    CPU_ZERO(&set);
-    CPU_SET((size_t)cpu, &set);
-    if (sched_setaffinity(0, sizeof set, &set) != 0)
-        die(EXIT_USAGE, "--cpu %d: not a CPU this process may run on; taskset -p $$ shows which",
-            cpu);
+    if (!sink->is_tcp)
+        return sink->fd = socket_open(address, options->address_size, &sink->rcvbuf);
+    sink->tcp.length = options->length;
+    sink->tcp.slow.rate = options->slow;
+    return sink_tcp_open(&sink->tcp, address, options->address_size, &sink->rcvbuf);
 }
 
 static void start(struct sink *sink, const struct options *options)
 {
-    const char *where;
-    int rc = check_load(&sink->check, options->expected, options->schema);
-
-    if (rc != 0)
-        die(EXIT_USAGE, "--expected %s: %s", options->expected,
-            rc == -EBADMSG ? "not a whole number of 16-byte entries" : strerror(-rc));
-    rc = record_open(&sink->recorder, &options->files, check_count(sink->check), &where);
-    if (rc != 0)
-        die(EXIT_HOST, "%s: %s", where, strerror(-rc));
-    sink->fd = socket_open((const struct sockaddr *)&options->address, options->address_size,
-                           &sink->rcvbuf);
-    if (sink->fd < 0)
-        die(EXIT_HOST, "cannot listen on %s: %s", options->listen, strerror(-sink->fd));
+    judge_open(&sink->judge, &options->files, options->schema);
+    sink->is_tcp = options->length != NULL;
+    int rc = listen_at(sink, options);
+    if (rc < 0)
+        die(EXIT_HOST, "cannot listen on %s: %s", options->listen, strerror(-rc));
     sink->marked_ns = clock_monotonic_ns();
     printf("{\"event\":\"ready\",\"pid\":%d,\"rcvbuf\":%d}\n", (int)getpid(), sink->rcvbuf);
     fflush(stdout);
 }
 
-static int finish(struct sink *sink)
-{
-    const char *where;
-
-    record_flush(sink->recorder);
-    int error = record_error(sink->recorder, &where);
-    report(sink, "done");
-    if (error != 0)
-        fprintf(stderr, "sink: cannot write %s: %s; the counts are right, the file is not whole\n",
-                where, strerror(-error));
-    record_close(sink->recorder);
-    check_free(sink->check);
-    return error != 0;
-}
-
 int main(int argc, char **argv)
 {
+    static struct sink sink;
     struct options options = options_parse(argc, argv);
-    struct sink sink = {.fd = -1};
 
-    follow_parent();
-    pin(options.cpu);
+    child_follow_parent();
+    child_pin(options.cpu);
     start(&sink, &options);
     run(&sink);
-    return finish(&sink);
+    record_flush(sink.judge.recorder);
+    report(&sink, "done");
+    if (sink.is_tcp)
+        sink_tcp_close(&sink.tcp);
+    return judge_close(&sink.judge);
 }

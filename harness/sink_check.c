@@ -30,12 +30,12 @@ struct expected {
 };
 
 struct exact {
-    uint64_t key;   /* the id; 0 for `datagram`, whose identity is its content */
+    uint64_t key;   /* the id; 0 where the content is the identity */
     uint64_t hash;  /* of the whole reply */
     uint32_t first; /* NONE: an empty slot */
     uint32_t last;
     uint32_t next; /* the entry that the next such reply belongs to; NONE: all have come */
-    uint32_t unused;
+    uint32_t flow; /* 0 unless they are apart */
 };
 
 struct known {
@@ -49,6 +49,10 @@ struct check {
     size_t mask; /* slots of either table - 1 */
     struct expected *entry;
     uint32_t *following; /* the next entry with the same reply, or NONE */
+    uint32_t *flow;      /* of each entry */
+    uint32_t *answered;  /* by flow: entries up to its last one answered */
+    size_t flows;
+    bool apart;
     struct exact *exact;
     struct known *known;
 };
@@ -60,11 +64,12 @@ static size_t spread(uint64_t value)
     return (size_t)(value ^ (value >> 32));
 }
 
-static struct exact *exact_find(const struct check *check, uint64_t key, uint64_t hash)
+static struct exact *exact_find(const struct check *check, uint64_t key, uint64_t hash,
+                                uint32_t flow)
 {
-    for (size_t at = spread(key ^ hash);; at++) {
+    for (size_t at = spread(key ^ hash ^ flow);; at++) {
         struct exact *slot = &check->exact[at & check->mask];
-        if (slot->first == NONE || (slot->key == key && slot->hash == hash))
+        if (slot->first == NONE || (slot->key == key && slot->hash == hash && slot->flow == flow))
             return slot;
     }
 }
@@ -80,18 +85,19 @@ static struct known *known_find(const struct check *check, uint64_t id)
 
 static uint64_t key_of(const struct check *check, uint64_t id)
 {
-    return check->schema == CHECK_DATAGRAM ? 0 : id;
+    return check->schema == CHECK_CONTENT ? 0 : id;
 }
 
 static void expect(struct check *check, uint32_t index)
 {
     const struct expected *entry = &check->entry[index];
     uint64_t key = key_of(check, entry->id);
-    struct exact *slot = exact_find(check, key, entry->hash);
+    uint32_t flow = check->apart ? check->flow[index] : 0;
+    struct exact *slot = exact_find(check, key, entry->hash, flow);
 
     check->following[index] = NONE;
     if (slot->first == NONE)
-        *slot = (struct exact){key, entry->hash, index, index, index, 0};
+        *slot = (struct exact){key, entry->hash, index, index, index, flow};
     else
         check->following[slot->last] = index;
     slot->last = index;
@@ -121,50 +127,91 @@ static int allocate(struct check *check)
     check->following = calloc(check->count + 1, sizeof *check->following);
     check->exact = calloc(slots, sizeof *check->exact);
     check->known = calloc(slots, sizeof *check->known);
-    if (!check->entry || !check->following || !check->exact || !check->known)
+    check->flow = calloc(check->count + 1, sizeof *check->flow);
+    if (!check->entry || !check->following || !check->exact || !check->known || !check->flow)
         return -ENOMEM;
     for (size_t i = 0; i < slots; i++)
         check->exact[i].first = NONE;
     return 0;
 }
 
-static int load(struct check *check, int fd)
-{
-    struct stat stat;
-
-    if (fstat(fd, &stat) != 0)
-        return -errno;
-    if ((uint64_t)stat.st_size % sizeof(struct expected) != 0)
-        return -EBADMSG;
-    check->count = (size_t)stat.st_size / sizeof(struct expected);
-    if (check->count > (size_t)1 << 31)
-        return -EFBIG;
-    int rc = allocate(check);
-    if (rc == 0)
-        rc = read_all(fd, check->entry, check->count * sizeof(struct expected));
-    for (size_t i = 0; rc == 0 && i < check->count; i++) {
-        check->entry[i].id = le64toh(check->entry[i].id);
-        check->entry[i].hash = le64toh(check->entry[i].hash);
-        expect(check, (uint32_t)i);
-    }
-    return rc;
-}
-
-int check_load(struct check **check, const char *path, enum check_schema schema)
+/* Opens a file of `size` bytes an entry; how many there are in `*count`. */
+static int open_table(const char *path, size_t size, size_t *count)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat stat;
 
     if (fd < 0)
         return -errno;
-    *check = calloc(1, sizeof **check);
-    int rc = *check ? 0 : -ENOMEM;
-    if (rc == 0) {
-        (*check)->schema = schema;
-        rc = load(*check, fd);
-    }
+    int rc = fstat(fd, &stat) != 0 ? -errno : 0;
+    if (rc == 0 && (uint64_t)stat.st_size % size != 0)
+        rc = -EBADMSG;
+    *count = rc == 0 ? (size_t)stat.st_size / size : 0;
+    if (*count > (size_t)1 << 31)
+        rc = -EFBIG;
+    if (rc == 0)
+        return fd;
     close(fd);
+    return rc;
+}
+
+static int load_expected(struct check *check, const char *path)
+{
+    int fd = open_table(path, sizeof(struct expected), &check->count);
+
+    if (fd < 0)
+        return fd;
+    int rc = allocate(check);
+    if (rc == 0)
+        rc = read_all(fd, check->entry, check->count * sizeof(struct expected));
+    close(fd);
+    return rc;
+}
+
+static int load_flows(struct check *check, const char *path)
+{
+    size_t count;
+    int fd = open_table(path, sizeof *check->flow, &count);
+
+    if (fd < 0)
+        return fd;
+    int rc =
+        count == check->count ? read_all(fd, check->flow, count * sizeof *check->flow) : -EBADMSG;
+    close(fd);
+    for (size_t i = 0; rc == 0 && i < count; i++)
+        if (check->flow[i] >= check->flows)
+            check->flows = (size_t)check->flow[i] + 1;
+    return rc;
+}
+
+int check_load(struct check **check, const struct check_files *files, enum check_schema schema,
+               const char **where)
+{
+    struct check *made = calloc(1, sizeof *made);
+
+    *check = made;
+    *where = files->expected;
+    if (!made)
+        return -ENOMEM;
+    made->schema = schema;
+    made->apart = files->apart;
+    made->flows = 1;
+    int rc = load_expected(made, files->expected);
+    if (rc == 0 && files->flows) {
+        *where = files->flows;
+        rc = load_flows(made, files->flows);
+    }
+    if (rc == 0) {
+        made->answered = calloc(made->flows, sizeof *made->answered);
+        rc = made->answered ? 0 : -ENOMEM;
+    }
+    for (size_t i = 0; rc == 0 && i < made->count; i++) {
+        made->entry[i].id = le64toh(made->entry[i].id);
+        made->entry[i].hash = le64toh(made->entry[i].hash);
+        expect(made, (uint32_t)i);
+    }
     if (rc != 0) {
-        check_free(*check);
+        check_free(made);
         *check = NULL;
     }
     return rc;
@@ -178,6 +225,8 @@ void check_free(struct check *check)
     free(check->following);
     free(check->exact);
     free(check->known);
+    free(check->flow);
+    free(check->answered);
     free(check);
 }
 
@@ -190,6 +239,7 @@ void check_reset(struct check *check)
 {
     for (size_t i = 0; i <= check->mask; i++)
         check->exact[i].next = check->exact[i].first;
+    memset(check->answered, 0, check->flows * sizeof *check->answered);
 }
 
 /* The id of a reply as its schema writes it; false where it has none. */
@@ -213,14 +263,27 @@ static bool parse_id(enum check_schema schema, const uint8_t *reply, size_t leng
     return true;
 }
 
-struct check_verdict check_reply(struct check *check, const uint8_t *reply, size_t length)
+/* Requests of one flow are answered in order; `slot` holds one that is expected once. */
+static bool out_of_order(struct check *check, const struct exact *slot)
 {
-    struct check_verdict verdict = {0, XXH3_64bits(reply, length), CHECK_UNKNOWN};
+    uint32_t *answered = &check->answered[check->flow[slot->first]];
+
+    if (slot->first < *answered)
+        return true;
+    *answered = slot->first + 1;
+    return false;
+}
+
+struct check_verdict check_reply(struct check *check, uint32_t flow, const uint8_t *reply,
+                                 size_t length)
+{
+    struct check_verdict verdict = {0, XXH3_64bits(reply, length), CHECK_UNKNOWN, false};
     bool has_id = parse_id(check->schema, reply, length, &verdict.id);
 
-    if (!has_id && check->schema != CHECK_DATAGRAM)
+    if (!has_id && check->schema != CHECK_CONTENT)
         return verdict;
-    struct exact *slot = exact_find(check, key_of(check, verdict.id), verdict.hash);
+    struct exact *slot =
+        exact_find(check, key_of(check, verdict.id), verdict.hash, check->apart ? flow : 0);
     if (slot->first == NONE) {
         if (has_id && known_find(check, verdict.id)->used)
             verdict.status = CHECK_CORRUPTED;
@@ -234,5 +297,6 @@ struct check_verdict check_reply(struct check *check, const uint8_t *reply, size
     verdict.id = check->entry[slot->next].id;
     verdict.status = CHECK_OK;
     slot->next = check->following[slot->next];
+    verdict.misordered = slot->first == slot->last && out_of_order(check, slot);
     return verdict;
 }

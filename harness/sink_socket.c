@@ -3,6 +3,8 @@
 
 #include "sink_socket.h"
 
+#include "sink_stream.h"
+
 #include <errno.h>
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
@@ -69,16 +71,6 @@ int socket_open(const struct sockaddr *address, socklen_t size, int *rcvbuf)
     return fd;
 }
 
-static uint64_t stamp_of(struct msghdr *header)
-{
-    struct timespec stamp = {0, 0};
-
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(header); c; c = CMSG_NXTHDR(header, c))
-        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_TIMESTAMPNS)
-            memcpy(&stamp, CMSG_DATA(c), sizeof stamp);
-    return (uint64_t)stamp.tv_sec * 1000000000u + (uint64_t)stamp.tv_nsec;
-}
-
 int socket_receive(int fd, socket_take *take, void *context)
 {
     int got = recvmmsg(fd, message, BURST, MSG_DONTWAIT, NULL);
@@ -86,7 +78,7 @@ int socket_receive(int fd, socket_take *take, void *context)
     if (got < 0)
         return errno == EAGAIN || errno == EINTR ? 0 : -errno;
     for (int i = 0; i < got; i++) {
-        take(context, reply[i], message[i].msg_len, stamp_of(&message[i].msg_hdr));
+        take(context, reply[i], message[i].msg_len, stream_stamp(&message[i].msg_hdr));
         message[i].msg_hdr.msg_controllen = sizeof control[i];
     }
     return got;

@@ -481,7 +481,7 @@ def test_sink_on_a_full_disk_still_counts(sink: Callable[[str, list], Sink]) -> 
     [
         ({"cpu": "x"}, 2, "--cpu x: expected a number"),
         ({"cpu": "1023"}, 2, "not a CPU this process may run on"),
-        ({"schema": "v9"}, 2, "expected v1, v2 or datagram"),
+        ({"schema": "v9"}, 2, "expected v1, v2, v3, v4, fix, iex or datagram"),
         ({"listen": "nowhere"}, 2, "expected ADDRESS:PORT"),
         ({"listen": "::1:9000"}, 2, "expected ADDRESS:PORT or [ADDRESS]:PORT"),
         ({"listen": "203.0.113.1:9"}, 4, "cannot listen on 203.0.113.1:9"),
