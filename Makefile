@@ -27,7 +27,7 @@ objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard $(1)/*.c))
 
 STAGE_LIBS := -linih -ljansson -luring -lnuma -lseccomp -lm -lpthread
 
-PROGRAMS := tickline rx worker tx tracer sink
+PROGRAMS := tickline rx worker tx tracer sink client
 # One CUnit program each; what it tests beside shm/ and stage/ is named below.
 TESTS := $(patsubst tests/%.c,%,$(wildcard tests/test_*.c))
 
@@ -39,7 +39,9 @@ $(BUILD)/tx: $(call objects,tx) $(STAGE) $(SHM)
 $(BUILD)/tracer: $(call objects,tracer) $(STAGE) $(SHM)
 $(BUILD)/tickline: $(LAUNCH) $(STAGE) $(SHM)
 $(BUILD)/tickline: LIBS := -lncursesw -ltinfo
-$(BUILD)/sink: $(call objects,harness) $(STAGE) $(SHM)
+# Both judge and record what they receive.
+$(BUILD)/sink: $(filter-out $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard harness/client*.c)),$(call objects,harness)) $(STAGE) $(SHM)
+$(BUILD)/client: $(filter-out %/sink.o %/sink_options.o %/sink_socket.o %/sink_tcp.o,$(call objects,harness)) $(STAGE) $(SHM)
 $(PROGRAMS:%=$(BUILD)/%):
 	$(CC) $(LDFLAGS) -o $@ $^ $(STAGE_LIBS) $(LIBS)
 

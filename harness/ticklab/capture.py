@@ -33,7 +33,7 @@ import struct
 import zlib
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -183,6 +183,35 @@ def prepare(
     requests of the warm-up, rounded up to whole datagrams and down to what the capture holds; the
     replay holds them as well. Raises CaptureError.
     """
+    parameters = {
+        "schema": schema,
+        "handler": handler,
+        "slot_capacity": slot_capacity,
+        "warmup": warmup,
+        "destination_mac": destination_mac.hex(":"),
+        "source_mac": source_mac.hex(":"),
+    }
+    code = b"".join(Path(file).read_bytes() for file in (__file__, reference.__file__))
+
+    def make(sha256: str, part: Path) -> dict:
+        return _check(Path(path), sha256, parameters, part)
+
+    return Prepared(*cached(path, cache_dir, parameters, code, make))
+
+
+def cached(
+    path: str | Path,
+    cache_dir: str | Path,
+    parameters: dict,
+    code: bytes,
+    make: Callable[[str, Path], dict],
+) -> tuple[Path, dict]:
+    """What is made of the capture at `path` by this code and these parameters: its directory and
+    its plan, from the cache where they are there.
+
+    `make` is given the file's sha256 and the directory to fill; it returns the plan, which names
+    the files in it. Raises CaptureError.
+    """
     path, cache = Path(path), Path(cache_dir)
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -194,15 +223,6 @@ def prepare(
     with (cache / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         sha256 = _sha256(path, cache)
-        parameters = {
-            "schema": schema,
-            "handler": handler,
-            "slot_capacity": slot_capacity,
-            "warmup": warmup,
-            "destination_mac": destination_mac.hex(":"),
-            "source_mac": source_mac.hex(":"),
-        }
-        code = b"".join(Path(file).read_bytes() for file in (__file__, reference.__file__))
         key = xxh3_64_hexdigest(json.dumps(parameters).encode() + code)
         directory = cache / f"{sha256}-{key}"
         plan = _cached_plan(directory)
@@ -212,12 +232,13 @@ def prepare(
             shutil.rmtree(directory, ignore_errors=True)
             part.mkdir()
             try:
-                plan = _check(path, sha256, parameters, part)
+                plan = make(sha256, part)
+                (part / "plan.json").write_text(json.dumps(plan, indent=1) + "\n")
                 part.rename(directory)
             finally:
                 shutil.rmtree(part, ignore_errors=True)
     plan["capture"] = str(path)
-    return Prepared(directory, plan)
+    return directory, plan
 
 
 def check(path: str | Path, *, schema: str = "v1", handler: str = "rot1") -> dict:
@@ -379,8 +400,6 @@ def _check(path: Path, sha256: str, parameters: dict, directory: Path | None) ->
         "warnings": frames.warnings,
         "files": files,
     }
-    if directory:
-        (directory / "plan.json").write_text(json.dumps(plan, indent=1) + "\n")
     return plan
 
 
