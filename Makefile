@@ -41,7 +41,7 @@ $(BUILD)/tickline: $(LAUNCH) $(STAGE) $(SHM)
 $(BUILD)/tickline: LIBS := -lncursesw -ltinfo
 # Both judge and record what they receive.
 $(BUILD)/sink: $(filter-out $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard harness/client*.c)),$(call objects,harness)) $(STAGE) $(SHM)
-$(BUILD)/client: $(filter-out %/sink.o %/sink_options.o %/sink_socket.o %/sink_tcp.o,$(call objects,harness)) $(STAGE) $(SHM)
+$(BUILD)/client: $(filter-out %/sink.o %/sink_options.o %/sink_tcp.o,$(call objects,harness)) $(STAGE) $(SHM)
 $(PROGRAMS:%=$(BUILD)/%):
 	$(CC) $(LDFLAGS) -o $@ $^ $(STAGE_LIBS) $(LIBS)
 

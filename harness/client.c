@@ -38,6 +38,7 @@ struct client {
     struct play play;
     struct judge judge;
     struct commands commands;
+    uint64_t drops_at_mark;
     bool told;        /* that the playing has ended */
     bool unwritten;   /* a file could not be written: said so */
     uint64_t busy_ns; /* MONOTONIC: when something was done last */
@@ -117,7 +118,7 @@ static void report(const struct client *client, const char *event)
     if (client->options->replies) {
         putchar(',');
         judge_tell(&client->judge, stdout);
-        fputs(",\"dropped_socket\":0", stdout);
+        printf(",\"dropped_socket\":%" PRIu64, links_drops(&client->links) - client->drops_at_mark);
     }
     if (strcmp(event, "played") == 0)
         printf(",\"begun_ns\":%" PRIu64 ",\"took_ns\":%" PRIu64, play->real_ns,
@@ -131,9 +132,15 @@ static void tell_played(struct client *client)
     const struct play *play = &client->play;
 
     client->told = true;
-    if (client->options->sent)
-        write_file(client, client->options->sent, play->done_ns + play->first,
-                   (play->end - play->first) * sizeof *play->done_ns);
+    if (client->options->sent) {
+        size_t count = play->end - play->first;
+        struct play_record *records = calloc(count + 1, sizeof *records);
+        if (!records)
+            die(EXIT_HOST, "%zu operations: %s", count, strerror(ENOMEM));
+        play_tell(play, records);
+        write_file(client, client->options->sent, records, count * sizeof *records);
+        free(records);
+    }
     report(client, "played");
 }
 
@@ -191,6 +198,7 @@ static void mark(struct client *client)
         ;
     if (client->options->replies)
         judge_reset(&client->judge);
+    client->drops_at_mark = links_drops(&client->links);
     puts("{\"event\":\"mark\"}");
     fflush(stdout);
 }

@@ -3,6 +3,8 @@
 
 #include "client_link.h"
 
+#include "sink_socket.h"
+
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -271,4 +273,14 @@ int links_poll(struct links *links)
         if (links->link[event[i].data.u32].fd >= 0) /* else gone since this turn began */
             look(links, event[i].data.u32, event[i].events);
     return count;
+}
+
+uint64_t links_drops(const struct links *links)
+{
+    uint64_t sum = 0;
+
+    for (uint32_t i = 0; links->datagrams && i < links->count; i++)
+        if (links->link[i].fd >= 0)
+            sum += socket_drops(links->link[i].fd);
+    return sum;
 }

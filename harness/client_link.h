@@ -91,4 +91,7 @@ void link_reset(struct links *links, uint32_t number);
 /* Reads and tells what is there. How many links had something, or -errno. */
 int links_poll(struct links *links);
 
+/* Datagrams that their sockets have dropped. */
+uint64_t links_drops(const struct links *links);
+
 #endif

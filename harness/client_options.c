@@ -21,7 +21,7 @@ static const char usage[] =
     "  --script FILE        made by the lab; its form stands in harness/client_script.h\n"
     "  --to ADDR[:PORT]     where to connect; without a port as the script says; IPv6 as [ADDR]\n"
     "  --udp                datagrams, a socket a connection\n"
-    "  --sent FILE          wire/sent.bin: {i64 ns} an operation, from the begin; least: not done\n"
+    "  --sent FILE          wire/sent.bin: {i64 planned_ns, done_ns} an operation; least: never\n"
     "  --connections FILE   wire/connections.bin: {u64 written, read; u32 opened, resets, state, "
     "error}\n"
     "  --expected …         replies come back on these connections: judge and record them as the "

@@ -103,6 +103,8 @@ static void rewind_links(struct play *play, uint32_t first, uint32_t end)
 void play_connect(struct play *play, uint32_t first, uint32_t count)
 {
     rewind_links(play, first, first + count);
+    for (uint32_t i = 0; i < play->links->count; i++)
+        play->links->link[i].record = (struct link_record){0};
     for (uint32_t i = 0; i < play->links->count; i++) {
         uint32_t next = play->links->link[i].pending;
         if (next != OPERATION_NONE && play->script->operation[next].kind != OPERATION_OPEN)
@@ -124,8 +126,6 @@ void play_begin(struct play *play, uint32_t first, uint32_t count, struct pace p
     struct timespec real;
 
     rewind_links(play, first, first + count);
-    for (uint32_t i = 0; i < play->links->count; i++)
-        play->links->link[i].record = (struct link_record){0};
     for (uint32_t i = first; i < first + count; i++)
         play->done_ns[i] = PLAY_NOT_DONE;
     play->pace = pace;
@@ -139,13 +139,23 @@ void play_begin(struct play *play, uint32_t first, uint32_t count, struct pace p
     play->real_ns = (uint64_t)real.tv_sec * 1000000000u + (uint64_t)real.tv_nsec + LEAD_NS;
 }
 
-/* ns from the begin. Other operations than writes have the time of the write behind them where the pace is
- * in writes a second. */
-static double planned_ns(const struct play *play, uint32_t index)
+/* ns from the begin, `writes` having been due before. Other operations than writes have the time of the write
+ * behind them where the pace is in writes a second. */
+static double planned_ns(const struct play *play, uint32_t index, uint64_t writes)
 {
     if (play->pace.factor > 0)
         return (double)play->script->operation[index].planned_ns / play->pace.factor;
-    return (double)play->writes * play->pace.gap_ns;
+    return (double)writes * play->pace.gap_ns;
+}
+
+void play_tell(const struct play *play, struct play_record *records)
+{
+    uint64_t writes = 0;
+
+    for (uint32_t i = play->first; i < play->end; i++) {
+        *records++ = (struct play_record){(int64_t)planned_ns(play, i, writes), play->done_ns[i]};
+        writes += play->script->operation[i].kind == OPERATION_DATA;
+    }
 }
 
 bool play_turn(struct play *play)
@@ -157,7 +167,7 @@ bool play_turn(struct play *play)
         return false;
     now = (double)(int64_t)(clock_monotonic_ns() - play->begun_ns);
     while (play->due < play->end && play->due - first < TURN &&
-           planned_ns(play, play->due) <= now) {
+           planned_ns(play, play->due, play->writes) <= now) {
         const struct operation *operation = &play->script->operation[play->due++];
         play->writes += operation->kind == OPERATION_DATA;
         proceed(play, operation->connection);

@@ -21,6 +21,13 @@ struct pace {
 
 #define PLAY_NOT_DONE INT64_MIN
 
+/* wire/sent.bin, little-endian, an operation each. */
+struct play_record {
+    int64_t planned_ns; /* from the begin of the replay */
+    int64_t done_ns;    /* as struct play has it */
+};
+_Static_assert(sizeof(struct play_record) == 16, "sent.bin has 16 bytes an operation");
+
 struct play {
     const struct script *script;
     struct links *links;
@@ -42,7 +49,8 @@ struct play {
 int play_init(struct play *play, const struct script *script, struct links *links);
 void play_free(struct play *play);
 
-/* Which connections must be open before this part begins: opens them. They are, once play_waits() is 0. */
+/* Opens what must be open before this part begins, and counts anew what becomes of each connection. All
+ * are open once play_waits() is 0. */
 void play_connect(struct play *play, uint32_t first, uint32_t count);
 
 /* How many connections are not open yet. */
@@ -53,6 +61,9 @@ void play_begin(struct play *play, uint32_t first, uint32_t count, struct pace p
 
 /* Does what is due, a bounded number of operations. Did it do any? Ends the playing where all are settled. */
 bool play_turn(struct play *play);
+
+/* What became of each operation of the part played last: `end - first` records. */
+void play_tell(const struct play *play, struct play_record *records);
 
 /* What is not done yet is never done. */
 void play_halt(struct play *play);

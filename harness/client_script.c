@@ -62,11 +62,10 @@ static bool lay_out(struct script *script)
 static bool is_right(const struct script *script, const struct operation *operation)
 {
     const struct header *header = script->map;
-    bool data = operation->kind == OPERATION_DATA;
 
     return operation->connection < script->connections && operation->kind < OPERATION_KINDS &&
-           (operation->length != 0) == data && operation->at <= header->bytes &&
-           operation->length <= header->bytes - operation->at;
+           (operation->length == 0 || operation->kind == OPERATION_DATA) &&
+           operation->at <= header->bytes && operation->length <= header->bytes - operation->at;
 }
 
 /* Checks every operation and links those of each connection. */

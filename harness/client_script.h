@@ -33,7 +33,7 @@ struct operation {
     int64_t planned_ns; /* from the first operation of the replay, as captured */
     uint64_t at;        /* of its bytes in the data */
     uint32_t connection;
-    uint32_t length; /* bytes; not 0 for data, 0 for others */
+    uint32_t length; /* bytes; 0 for all but data */
     uint32_t kind;   /* enum operation_kind */
     uint32_t unused;
 };

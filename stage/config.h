@@ -148,6 +148,7 @@ struct config {
         bool veth;          /* network = veth: namespaces of its own */
         char interface[16]; /* network = none: what the player sends on; any: nothing is played */
         struct config_cpus cpu; /* one for player and sink, or one each in this order */
+        uint64_t slow_sink;     /* bytes a second; 0: as many as come */
     } lab;
     struct {
         char capture[CONFIG_TEXT_MAX]; /* `generated` or a path */
@@ -159,6 +160,8 @@ struct config {
         char payload[CONFIG_SIZES_MAX]; /* bytes: 8 | 8-64 | exp:32 | 8:90,256:9 */
         uint32_t flows;                 /* senders */
         double flow_skew;               /* exponent of Zipf's law */
+        char cuts[16];                  /* segments | none | random */
+        uint32_t churn;                 /* connections */
         double errors;                  /* share of malformed requests, 0..1 */
         char error_kinds[CONFIG_KINDS_MAX];
         uint64_t seed;

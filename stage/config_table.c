@@ -163,6 +163,10 @@ const struct config_key config_keys[] = {
      .help = "network = none: interface that captures are played into; any: none are."},
     {"lab", "cpu", CONFIG_CPUS, AT(lab.cpu), "auto", CPUS(2),
      .help = "CPU of player and sink: one for both, or one each in this order."},
+    {"lab", "slow_sink", CONFIG_BYTES, AT(lab.slow_sink), "none", .special = "none", .min = 1,
+     .max = GIB, .step = CONFIG_ANY,
+     .help =
+         "tcp, reply: most bytes of replies a second that the lab reads, as a slow reader would."},
 
     {"replay", "capture", CONFIG_PATH, AT(replay.capture), "generated", .max = CONFIG_TEXT_MAX - 1,
      .help = "Capture to replay (a path, from where you stand), or generated from the keys below."},
@@ -183,6 +187,11 @@ const struct config_key config_keys[] = {
      .step = CONFIG_ANY, .help = "Senders (UDP source ports) of generated requests."},
     {"replay", "flow_skew", CONFIG_SHARE, AT(replay.flow_skew), "0", .max = 1,
      .help = "How uneven senders are: 0 all alike, 1 the k-th sends 1/k of the first (Zipf)."},
+    {"replay", "cuts", CONFIG_WORD, AT(replay.cuts), "segments", .words = "segments|none|random",
+     .help = "tcp: writes that the requests of a connection are sent in: as captured, one each, or "
+             "cut at random bytes."},
+    {"replay", "churn", CONFIG_U32, AT(replay.churn), "0", .max = 1000000, .step = CONFIG_ANY,
+     .help = "tcp: so many requests get a connection of their own, closed or reset 1 ms later."},
     {"replay", "errors", CONFIG_SHARE, AT(replay.errors), "0", .max = 1,
      .help = "Share of generated requests that are malformed."},
     {"replay", "error_kinds", CONFIG_NAME, AT(replay.error_kinds), "all", .words = "_,",

@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where every datagram and every request went: two ledgers, and whether their lines add up.
 
-    datagrams:  sent      = received + dropped.wire + dropped.ip + dropped.socket
+    datagrams:    sent      = received + dropped.wire + dropped.ip + dropped.socket
+    connections:  connected = opened + refused + lost
     requests:   offered   = lost_with_datagrams + received
                 received  = rejected(by reason) + dropped.ring + lost.rx
                             + in_flight.to_worker + processed
                 processed = filtered + in_flight.to_tx + dropped.tx + transmitted
                 transmitted + repeated = delivered + dropped.sink
+
+Over TCP there are no datagrams: what of a request was in flight, or in a socket, when its
+connection was reset is `lost_with_connections` (by ids, and only on connections that the client
+knows to be gone), and so is a reply that nobody was left to take, `dropped.connection`.
 
 All of the measured phase. The two sides of a line come from different places (the player and the
 socket, ids on the wire and counters, both ends of a ring, tx and the sink), so that each can fail.
@@ -31,29 +36,33 @@ class Account:
 def account_of(run: Run, wire: Wire) -> Account:
     """The account of a run. With --serve it begins at `received` and ends at `transmitted`."""
     at_wire, sink = run.manifest.get("wire") or {}, run.manifest.get("sink") or {}
-    datagrams = _datagrams(run, at_wire)
     requests = _requests(run, wire, at_wire, sink)
-    unbalanced = [
-        *_check("datagrams", datagrams, _DATAGRAMS),
-        *_check("requests", requests, _REQUESTS),
-        *_never(requests),
-    ]
+    if run.config("rx.source") == "tcp":
+        carriers = {"connections": _connections(run)}
+    else:
+        carriers = {"datagrams": _datagrams(run, at_wire)}
+    ledgers = carriers | {"requests": requests}
+    unbalanced = [line for name in ledgers for line in _check(name, ledgers[name], _LINES[name])]
+    unbalanced += _never(run, requests)
     if unbalanced and (discarded := run.measured("lanes", "ingress", "discarded")):
         # What is known of received ids is then short by so many.
         unbalanced = [
             f"{line}; {discarded} records of ingress were discarded" for line in unbalanced
         ]
-    return Account({"datagrams": datagrams, "requests": requests}, unbalanced)
+    return Account(ledgers, unbalanced)
 
 
 # Each line: the left side, the right side; a name alone on the left names the line.
 _DATAGRAMS = [(["sent"], ["received", "dropped.wire", "dropped.ip", "dropped.socket"])]
+_CONNECTIONS = [(["connected"], ["opened", "refused", "lost"])]
 _REQUESTS = [
     (["offered"], ["lost_with_datagrams", "received"]),
+    (["offered"], ["lost_with_connections", "received"]),
     (["received"], ["rejected", "dropped.ring", "lost.rx", "in_flight.to_worker", "processed"]),
     (["processed"], ["filtered", "in_flight.to_tx", "dropped.tx", "transmitted"]),
-    (["transmitted", "repeated"], ["delivered", "dropped.sink"]),
+    (["transmitted", "repeated"], ["delivered", "dropped.sink", "dropped.connection"]),
 ]
+_LINES = {"datagrams": _DATAGRAMS, "connections": _CONNECTIONS, "requests": _REQUESTS}
 
 
 def _datagrams(run: Run, at_wire: dict) -> dict:
@@ -71,6 +80,19 @@ def _datagrams(run: Run, at_wire: dict) -> dict:
     )
 
 
+def _connections(run: Run) -> dict:
+    """What the client opened in the measured phase, and what rx counted: {} before it counts."""
+    if "connections" not in run.counter("end"):
+        return {}
+    now = ("open", "held_bytes", "unread_bytes")  # as they stood at the end
+    counted = {
+        name: (run.at_end if name in now else run.measured)("connections", name)
+        for name in run.counter("end", "connections")
+    }
+    made = run.connections
+    return _known({"connected": int(made["opened"].sum()) if made is not None else None} | counted)
+
+
 def _requests(run: Run, wire: Wire, at_wire: dict, sink: dict) -> dict:
     received, dropped_ring = run.measured("rx", "issued"), run.measured("rx", "dropped", "*")
     to_worker, to_tx = (run.measured(ring, "*", "published") for ring in ("to_worker", "to_tx"))
@@ -84,12 +106,16 @@ def _requests(run: Run, wire: Wire, at_wire: dict, sink: dict) -> dict:
         lost = len(offered) - received
     elif player:
         lost -= _not_noted(run, received)
+    tcp = run.config("rx.source") == "tcp"
+    if tcp and player:
+        # Only a connection that is gone takes requests with it: the rest is a loss without reason.
+        lost -= 0 if wire.gone is None else int((~wire.gone[never_received]).sum())
     repeated = _repeated(run)
     duplicated = sink["duplicated"] - repeated if "duplicated" in sink else None
     return _known(
         {
             "offered": len(offered) if player else None,
-            "lost_with_datagrams": lost,
+            "lost_with_connections" if tcp else "lost_with_datagrams": lost,
             "received": received,
             "rejected": rejected,
             "dropped": _known(
@@ -97,6 +123,7 @@ def _requests(run: Run, wire: Wire, at_wire: dict, sink: dict) -> dict:
                     "ring": dropped_ring,
                     "tx": run.measured("outcomes", "dropped_tx"),
                     "sink": _dropped_sink(at_wire, sink),
+                    "connection": _dropped_connection(run, wire, sink),
                 }
             ),
             "lost": {"rx": received - dropped_ring - to_worker},
@@ -109,6 +136,7 @@ def _requests(run: Run, wire: Wire, at_wire: dict, sink: dict) -> dict:
             "duplicated": duplicated,
             "corrupted": sink.get("corrupted"),
             "unknown": sink.get("unknown"),
+            "misordered": sink.get("misordered"),
         }
     )
 
@@ -118,6 +146,19 @@ def _dropped_sink(at_wire: dict, sink: dict) -> int | None:
     if "dropped_socket" not in sink:
         return None
     return sink["dropped_socket"] + at_wire.get("replies_lost", 0)
+
+
+def _dropped_connection(run: Run, wire: Wire, sink: dict) -> int | None:
+    """Replies that were given to a connection and never came out of it, as it was reset.
+
+    Where the ring has dropped requests nobody can tell which: then it is at most what is missing.
+    """
+    if wire.gone is None or run.config("tx.sink") != "reply":
+        return None
+    count = wire.gone_unanswered - run.measured("outcomes", "dropped_tx")
+    if run.measured("rx", "dropped", "*"):
+        count = min(count, run.measured("outcomes", "transmitted") - sink.get("delivered", 0))
+    return max(count, 0)
 
 
 def _not_noted(run: Run, received: int) -> int:
@@ -181,10 +222,12 @@ def _check(name: str, ledger: dict, lines: list) -> list[str]:
     return failing
 
 
-def _never(requests: dict) -> list[str]:
-    """What no loss excuses: replies sent twice, wrong ones, and ones nobody asked for."""
+def _never(run: Run, requests: dict) -> list[str]:
+    """What no loss excuses: replies sent twice, wrong ones, ones nobody asked for, and, where all
+    requests of a flow take the same way, replies that overtook others of their flow."""
+    kinds = ["duplicated", "corrupted", "unknown"]
+    if run.config("worker.dispatch") == "flow" or run.config("worker.count") == "1":
+        kinds.append("misordered")
     return [
-        f"requests.{what}: {requests[what]}: expected 0"
-        for what in ("duplicated", "corrupted", "unknown")
-        if requests.get(what)
+        f"requests.{what}: {requests[what]}: expected 0" for what in kinds if requests.get(what)
     ]

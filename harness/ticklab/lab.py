@@ -23,12 +23,13 @@ from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ticklab import child, manifest, network, player, prepare
+from ticklab import child, client, manifest, network, player, prepare
 from ticklab.child import LabError, Talker, no_room
 from ticklab.progress import Progress, say
 
 if TYPE_CHECKING:
     from ticklab.capture import Prepared
+    from ticklab.script import Script
 
 POLL_S = 0.02
 QUIET_S = 0.2  # without a datagram: nothing moves any more
@@ -137,8 +138,10 @@ class Lab:
         if self.config.text("lab.network") == "veth" and os.geteuid() != 0:
             child.become_root()
         prepare.host_network(self.config, options.serve)
-        prepare.programs(options.serve)
-        self.prepared: Prepared = prepare.capture(self.config)
+        prepare.programs(self.config, options.serve)
+        self.prepared: Prepared | Script = prepare.capture(self.config)
+        self.live = prepare.is_live(self.config)  # the client plays, not tcpreplay
+        self.replies_to_client = prepare.replies_to_client(self.config)
         self.plan = self.prepared.plan
         for warning in self.plan["warnings"]:
             say(f"{self.plan['capture']}: {warning}")
@@ -206,7 +209,10 @@ class Lab:
         self.net = stack.enter_context(self._network())
         if not self.options.serve:
             self._write_wire()
-            self.sink = self._start_sink()
+            if self.live:
+                self.client = self._start_client()
+                stack.callback(child.end, self.client.child)
+            self.sink = self.client if self.replies_to_client else self._start_sink()
             stack.callback(child.end, self.sink.child)
         self.tickline = self._start_tickline()
         stack.callback(child.end, self.tickline.child, patience=ANSWER_S)
@@ -214,8 +220,8 @@ class Lab:
         ready = self.tickline.wait_for("ready", timeout_s)
         for line in self.tickline.said():  # what killed runs have left behind
             say(line.removeprefix("tickline: "))
-        if not self.options.serve:
-            self.sink.wait_for("ready", ANSWER_S)
+        for talker in self._talkers():
+            talker.wait_for("ready", ANSWER_S)
         self.facts["placement"] = {
             "cpus": ready["cpus"],
             "player": self.cpus[0],
@@ -231,11 +237,18 @@ class Lab:
         os.sched_setaffinity(0, {self.cpus[0]})  # from here on only waiting, off the stages' CPUs
         self.mark = self.end = self.net.snapshot()
 
+    def _talkers(self) -> list[Talker]:
+        """The lab's ends of the wire: the client, the sink, or one that is both."""
+        if self.options.serve:
+            return []
+        return list(dict.fromkeys([*[self.client] * self.live, self.sink]))
+
     def _network(self) -> network.Network | network.Host:
-        self.to_play = self.prepared.warmup, self.prepared.replay
+        if not self.live:
+            self.to_play = self.prepared.warmup, self.prepared.replay
         if self.config.text("lab.network") == "veth":
-            return network.Network(self._destinations())
-        if not self.options.serve:
+            return network.Network(self._destinations(), answers=self.live)
+        if not self.options.serve and not self.live:
             mac = network.mac_of(self.config.text("rx.interface"))
             (self.directory / "replay").mkdir()
             self.to_play = tuple(
@@ -248,17 +261,45 @@ class Lab:
         wire = self.directory / "wire"
         (wire / "offered.bin").touch()
         shutil.copyfile(self.prepared.expected, wire / "expected.bin")
+        if self.live:
+            shutil.copyfile(self.prepared.flows, wire / "flows.bin")
 
     def _start_sink(self) -> Talker:
-        wire = self.directory / "wire"
-        command = [str(prepare.BUILD / "sink")]
-        command += ["--expected", str(wire / "expected.bin"), "--out", str(wire / "delivered.bin")]
-        command += ["--replies", str(wire / "replies.bin")]
-        command += ["--replies-max", str(REPLIES_MAX_BYTES), "--cpu", str(self.cpus[1])]
-        command += ["--listen", self.config.text("tx.to")]
-        command += ["--schema", self.config.text("pipeline.schema")]
+        command = [str(prepare.BUILD / "sink"), "--listen", self.config.text("tx.to")]
+        if self.config.text("tx.sink") == "tcp":
+            command += ["--tcp", *self._slow()]
         log = self.directory / "log" / "sink.log"
+        command += [*self._judging(), "--cpu", str(self.cpus[1])]
         return Talker("sink", command, log, namespace=self.net.client.pid)
+
+    def _start_client(self) -> Talker:
+        wire = self.directory / "wire"
+        command = [*self._client_command(), "--cpu", str(self.cpus[0])]
+        command += ["--sent", str(wire / "sent.bin")]
+        command += ["--connections", str(wire / "connections.bin")]
+        if self.replies_to_client:
+            command += [*self._judging(), *self._slow()]
+        log = self.directory / "log" / "client.log"
+        return Talker("client", command, log, namespace=self.net.client.pid)
+
+    def _client_command(self) -> list[str]:
+        command = [str(prepare.BUILD / "client"), "--script", str(self.prepared.path)]
+        command += ["--to", client.destination(self.config, self.plan)]
+        return command + ["--udp"] * (self.config.text("rx.source") != "tcp")
+
+    def _judging(self) -> list[str]:
+        """What is expected, and where what comes is recorded: options of sink and client."""
+        wire = self.directory / "wire"
+        command = ["--expected", str(wire / "expected.bin"), "--out", str(wire / "delivered.bin")]
+        command += ["--flows", str(wire / "flows.bin")] if self.live else []
+        command += ["--replies", str(wire / "replies.bin")]
+        command += ["--replies-max", str(REPLIES_MAX_BYTES)]
+        return [*command, "--schema", self.config.text("pipeline.schema")]
+
+    def _slow(self) -> list[str]:
+        if self.config.text("lab.slow_sink") == "none":
+            return []
+        return ["--slow", str(int(self.config.number("lab.slow_sink")))]
 
     def _start_tickline(self) -> Talker:
         command = [str(prepare.BUILD / "tickline"), "run", str(self.options.config), "--json"]
@@ -270,6 +311,9 @@ class Lab:
         return Talker("tickline", command, log, namespace=self.net.pipeline.pid)
 
     def _destinations(self) -> set[str]:
+        if self.live:
+            host = client.destination(self.config, self.plan)
+            return {str(prepare.address_of(host))}
         return {end["address"] for end in self.plan["endpoints"]}
 
     # ---- traffic ---------------------------------------------------------------------------------
@@ -282,13 +326,17 @@ class Lab:
 
     def _say_where(self) -> None:
         print(f"receiving at:       {self.config.text('rx.bind')}")
-        print(f"replies go to:      {self.config.text('tx.to')}")
+        to = "who asked" if self.replies_to_client else self.config.text("tx.to")
+        print(f"replies go to:      {to}")
         if self.net.client.pid is None:
             print(f"on the network of:  {self.facts['host']['name']} (lab.network = none)")
             print("Ctrl-C ends it.", flush=True)
             return
-        pace = player.scale(self.speed)
-        line = " ".join(player.arguments(self.prepared.replay, pace, self.pps))
+        if self.live:
+            line = " ".join([*self._client_command(), "--speed", self.speed])
+        else:
+            pace = player.scale(self.speed)
+            line = " ".join(player.arguments(self.prepared.replay, pace, self.pps))
         enter = f"{self.net.client.enter} taskset -c {self.cpus[0]}"
         print(f"client namespace:   {self.net.client.enter}")
         print(f"pipeline namespace: {self.net.pipeline.enter}")
@@ -299,8 +347,8 @@ class Lab:
         """Tells what befalls stages; False, and `failure`, where somebody has ended."""
         try:
             self.tickline.check()
-            if not self.options.serve:
-                self.sink.check()
+            for talker in self._talkers():
+                talker.check()
         except LabError as error:
             self.failure = error
         self._tell_news()
@@ -316,7 +364,9 @@ class Lab:
     def _warm_up(self) -> bool:
         """Replays the beginning of the capture, then has everyone count from nought."""
         warmup = self.plan["warmup"]
-        if warmup["datagrams"] and self.pps:
+        if self.live:
+            self._play("warm-up", warmup["operations"], self._warm_up_speed())
+        elif warmup["datagrams"] and self.pps:
             rate = max(self.pps, warmup["datagrams"] / WARMUP_LIMIT_S)
             self._replay("warm-up", self.to_play[0], 1.0, warmup["datagrams"], pps=rate)
         elif warmup["datagrams"]:
@@ -347,7 +397,66 @@ class Lab:
             costs.append(player.send_cost_ns(report, span_ns, pace))
         self.send_cost_ns = min(costs)
 
+    def _warm_up_speed(self) -> str:
+        """As the replay's, but faster where it would take too long."""
+        warmup = self.plan["warmup"]
+        if self.speed == "top" or not warmup["requests"]:
+            return self.speed
+        if self.pps:
+            return f"{max(self.pps, warmup['operations'] / WARMUP_LIMIT_S):.10g}pps"
+        offered = self.prepared.offered_at()
+        span_s = int(offered["planned_ns"][warmup["requests"] - 1]) / 1e9
+        return f"{max(player.scale(self.speed), span_s / WARMUP_LIMIT_S):.9g}x"
+
+    def _play(self, label: str, operations: int, speed: str) -> client.Report:
+        """The beginning of the script, played by the client."""
+        silence_s = self.plan["silence_ns"] / 1e9 / (player.scale(speed) or float("inf"))
+        with Progress(label, operations, unit="writes") as progress:
+
+            def watch(sent: int) -> bool:
+                progress.update(sent)
+                return self._is_up() and not self.interrupt
+
+            report = client.play(self.client, operations, speed, watch, silence_s)
+            progress.close(report.sent)
+        return report
+
+    def _measure_live(self) -> None:
+        file = self.directory / "wire" / "offered.bin"
+        file.write_bytes(self.prepared.offered_at(self.speed).tobytes())
+        shutil.copyfile(self.prepared.directory / "requests.bin", file.with_name("requests.bin"))
+        self.facts["replay"] |= {
+            "player": "client",
+            "speed": self.speed,
+            "planned": self.plan["offered"]["writes"],
+            "requests": self.plan["offered"]["requests"],
+            "begun_ns": time.time_ns(),
+        }
+        report = self._play("replay", self.plan["offered"]["operations"], self.speed)
+        self.facts["replay"] |= {"ended_ns": time.time_ns(), **asdict(report)}
+        if report.complete and report.sent < self.plan["offered"]["writes"]:
+            say("not all could be written: connections were gone; see the account")
+
+    def _cut_offered(self) -> None:
+        """Leaves in offered.bin and requests.bin what the client has written wholly: it was
+        stopped, or a connection was gone. Where it was killed, nobody knows what it wrote.
+        """
+        wire = self.directory / "wire"
+        offered, requests = (wire / f"{name}.bin" for name in ("offered", "requests"))
+        if not (wire / "connections.bin").exists():
+            offered.unlink()
+            return
+        made = self.prepared.offered_at(self.speed)
+        where = self.prepared.requests()
+        written = self.prepared.written(wire)
+        if not written.all():
+            offered.write_bytes(made[written].tobytes())
+            requests.write_bytes(where[written].tobytes())
+
     def _measure(self) -> None:
+        if self.live:
+            self._measure_live()
+            return
         packets = self.plan["offered"]["datagrams"]
         span_ns = self.plan["duration_ns"]
         factor = player.scale(self.speed)
@@ -436,9 +545,28 @@ class Lab:
         status = int(self.tickline.ask("drain", "done", timeout_s)["exit"])
         self._tell_news()
         if not self.options.serve:
-            self.facts["sink"] = self.sink.ask("stop", "done", ANSWER_S)
-            status = self._left("sink") or status
+            status = self._stop_ends() or status
         self.facts["wire"] = self._wire_facts()
+        return status
+
+    def _stop_ends(self) -> int:
+        """Stops the lab's ends of the wire; their exit status. Raises where one has failed, but
+        only when all are stopped."""
+        status, error = 0, None
+        for talker in self._talkers():
+            try:
+                told = talker.ask("stop", "done", ANSWER_S)
+                status = self._left(talker.name) or status
+            except LabError as failed:
+                error = error or failed
+                continue
+            self.facts[talker.name] = told
+            if talker is self.sink:
+                self.facts["sink"] = told
+        if self.live:
+            self._cut_offered()
+        if error:
+            raise error
         return status
 
     def _fail(self) -> int:
@@ -466,6 +594,11 @@ class Lab:
         """Datagrams lost outside any socket in the measured phase, and the counters that say so."""
         if self.config.text("lab.network") == "none":
             return {"sent": self.facts["replay"].get("sent")}
+        if self.config.text("rx.source") == "tcp":  # it knows of no datagrams
+            return {
+                "replies_lost": network.replies_lost(self.mark, self.end),
+                "counters": network.growth(self.mark, self.end),
+            }
         lost = network.drops(self.mark, self.end, _socket_drops(self.directory))
         return {
             "sent": lost.sent,

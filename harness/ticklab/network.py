@@ -168,11 +168,12 @@ class Network:
     Parameters
     ----------
     destinations : every address that the capture sends to (multicast groups may be among them).
+    answers : shall a client of the lab's own be answered (TCP, replies to its datagrams)?
     """
 
     player = "play0"
 
-    def __init__(self, destinations: Iterable[str] = ()) -> None:
+    def __init__(self, destinations: Iterable[str] = (), answers: bool = False) -> None:
         destinations = list(destinations)
         addresses = [ipaddress.ip_address(text) for text in destinations]
         net = sink_network(destinations)
@@ -184,12 +185,14 @@ class Network:
             self.client.close()
             raise
         try:
-            self._wire(addresses)
+            self._wire(addresses, answers)
         except LabError:
             self.close()
             raise
 
-    def _wire(self, addresses: list[ipaddress.IPv4Address | ipaddress.IPv6Address]) -> None:
+    def _wire(
+        self, addresses: list[ipaddress.IPv4Address | ipaddress.IPv6Address], answers: bool
+    ) -> None:
         unicast = [address for address in addresses if not address.is_multicast]
         six = any(address.version == 6 for address in addresses)
         quiet = {"ipv6/conf/default/disable_ipv6": 1} if _has_ipv6() else {}
@@ -224,6 +227,11 @@ class Network:
         # Routes of type local, not addresses: sockets can bind to them all the same, and 10,000
         # take a tenth of the time. Added once rx0 is up, for a route needs that.
         routes = [f"route replace local {address} dev rx0" for address in unicast]
+        if answers:
+            routes += [
+                f"neigh add {CLIENT_ADDRESS} lladdr {PLAY_MAC} dev rx0 nud permanent",
+                f"route add {CLIENT_ADDRESS}/32 dev rx0",
+            ]
         self.pipeline.configure(
             {
                 "ipv6/conf/rx0/addr_gen_mode": 1,

@@ -26,6 +26,7 @@ from ticklab.progress import say
 
 if TYPE_CHECKING:
     from ticklab.capture import Prepared
+    from ticklab.script import Script
 
 ROOT = Path(__file__).resolve().parents[2]
 # In a tree of sources programs stand in build/, installed they stand beside harness/.
@@ -118,14 +119,27 @@ def _shown(path: Path) -> str:
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
-def programs(serve: bool) -> None:
+def is_live(config: Config) -> bool:
+    """Must the lab's client play the requests, as nobody can replay a connection's packets?"""
+    return config.text("rx.source") == "tcp" or replies_to_client(config)
+
+
+def replies_to_client(config: Config) -> bool:
+    """Is the client the sink, too?"""
+    return config.text("tx.sink") == "reply"
+
+
+def programs(config: Config, serve: bool) -> None:
     """Are those there that the lab starts? Asked before anything is made."""
-    needed = ["setpriv", "unshare", "nsenter", "taskset", "ip"] + ["tcpreplay"] * (not serve)
-    for program in needed:
+    live = is_live(config)
+    needed = ["setpriv", "unshare", "nsenter", "taskset", "ip"]
+    for program in needed + ["tcpreplay"] * (not serve and not live):
         if not shutil.which(program):
             raise missing(program)
-    if not serve and not (BUILD / "sink").exists():
-        raise missing(str(BUILD / "sink"))
+    own = ["client"] * live + ["sink"] * (not replies_to_client(config))
+    for program in own if not serve else []:
+        if not (BUILD / program).exists():
+            raise missing(str(BUILD / program))
 
 
 def host_network(config: Config, serve: bool) -> None:
@@ -137,7 +151,7 @@ def host_network(config: Config, serve: bool) -> None:
 
     if config.text("lab.network") != "none":
         return
-    for key in ("rx.interface", "lab.interface"):
+    for key in ("rx.interface", "lab.interface") if not is_live(config) else ():
         if config.text(key) not in ("any", *(name for _, name in socket.if_nameindex())):
             raise wrong(key, "no such interface; expected one of: ip -brief link")
         if config.text(key) == "any" and not serve:
@@ -146,27 +160,30 @@ def host_network(config: Config, serve: bool) -> None:
                 "nothing is played into the host's own network unless rx.interface and "
                 "lab.interface say from where to where; write both, or use --serve",
             )
-    if config.auto("tx.to"):
+    if config.auto("tx.to") and not replies_to_client(config):
         raise wrong("tx.to", "lab.network = none, so there is no sink; write ADDRESS:PORT")
 
 
-def capture(config: Config) -> "Prepared":
-    """The prepared capture, from the cache where it is there already."""
+def capture(config: Config) -> "Prepared | Script":
+    """The prepared capture, or script, from the cache where it is there already."""
     from ticklab import capture as captures
     from ticklab import generate
 
     CAPTURES.mkdir(parents=True, exist_ok=True)
+    slot_capacity = (
+        None if config.auto("ring.slot") else int(config.number("ring.slot")) - SLOT_HEADER_BYTES
+    )
     try:
         source: Path | str = config.text("replay.capture")
         if source == "generated":
             source = _generated(config, generate)
+        if is_live(config):
+            return _script(config, source, slot_capacity)
         return captures.prepare(
             source,
             schema=config.text("pipeline.schema"),
             handler=config.text("worker.handler"),
-            slot_capacity=None
-            if config.auto("ring.slot")
-            else int(config.number("ring.slot")) - SLOT_HEADER_BYTES,
+            slot_capacity=slot_capacity,
             warmup=int(config.number("replay.warmup")),
             cache_dir=CAPTURES,
         )
@@ -179,6 +196,24 @@ def capture(config: Config) -> "Prepared":
         if said:
             text = f"{said['origin']}: {key}{text.removeprefix(error.option)}"
         raise LabError(text, 2) from None
+
+
+def _script(config: Config, source: Path | str, slot_capacity: int | None) -> "Script":
+    from ticklab import script
+
+    tcp = config.text("rx.source") == "tcp"
+    options = script.Options(
+        schema=config.text("pipeline.schema"),
+        handler=config.text("worker.handler"),
+        datagrams=not tcp,
+        cuts=config.text("replay.cuts"),
+        churn=int(config.number("replay.churn")) if tcp else 0,
+        seed=int(config.number("replay.seed")),
+        connections=int(config.number("rx.connections")) if tcp else script.CONNECTIONS_MAX,
+        slot_capacity=slot_capacity,
+        warmup=int(config.number("replay.warmup")),
+    )
+    return script.prepare(source, options, CAPTURES)
 
 
 # Keys of [replay] that are not named as the option of the generator is.
@@ -245,6 +280,12 @@ def bind(plan: dict[str, Any]) -> str:
         f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
         for _, _, port, address in sorted(ends)
     )
+
+
+def address_of(end: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Of `ADDRESS`, `ADDRESS:PORT`, `[ADDRESS]` or `[ADDRESS]:PORT`."""
+    host = end[1:].partition("]")[0] if end.startswith("[") else end.partition(":")[0]
+    return ipaddress.ip_address(host)
 
 
 def lab_cpus(config: Config) -> tuple[int, int]:

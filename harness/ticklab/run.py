@@ -42,6 +42,24 @@ DELIVERED = np.dtype(
         ("status", "<u4"),
     ]
 )
+# Where the client plays: of each request offered its connection, the operation that completes it,
+# and how many bytes its connection has written by then.
+REQUESTS = np.dtype([("connection", "<u4"), ("operation", "<u4"), ("end", "<u8")])
+# An operation of the client each; `done_ns` is the least number where it was never done.
+SENT = np.dtype([("planned_ns", "<i8"), ("done_ns", "<i8")])
+# A connection of the client each, what became of it; `state` as in harness/client_link.h.
+CONNECTIONS = np.dtype(
+    [
+        ("written", "<u8"),
+        ("read", "<u8"),
+        ("opened", "<u4"),
+        ("resets", "<u4"),
+        ("state", "<u4"),
+        ("error", "<u4"),
+    ]
+)
+LINK_BROKEN = 6
+NOT_DONE = np.iinfo(np.int64).min
 STATUS_OK, STATUS_DUPLICATED, STATUS_CORRUPTED, STATUS_UNKNOWN = range(4)
 
 
@@ -186,6 +204,21 @@ class Run:
     def offered(self) -> np.ndarray | None:
         """OFFERED, shape (requests,)."""
         return None if self.serve else self._table("offered", OFFERED)
+
+    @cached_property
+    def requests(self) -> np.ndarray | None:
+        """REQUESTS, shape of `offered`; None unless the client played."""
+        return self._table("requests", REQUESTS) if self.offered is not None else None
+
+    @cached_property
+    def sent(self) -> np.ndarray | None:
+        """SENT, shape (operations,); None unless the client played."""
+        return self._table("sent", SENT)
+
+    @cached_property
+    def connections(self) -> np.ndarray | None:
+        """CONNECTIONS, shape (connections,); None unless the client played."""
+        return self._table("connections", CONNECTIONS)
 
     @cached_property
     def expected(self) -> np.ndarray | None:

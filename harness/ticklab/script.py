@@ -38,6 +38,7 @@ from xxhash import xxh3_64_intdigest
 
 from ticklab import capture, reference, streams
 from ticklab.capture import EXPECTED, OFFERED, CaptureError
+from ticklab.run import CONNECTIONS, REQUESTS
 
 OPERATION = np.dtype(
     [
@@ -49,9 +50,8 @@ OPERATION = np.dtype(
         ("unused", "<u4"),
     ]
 )
-REQUESTS = np.dtype([("connection", "<u4"), ("operation", "<u4"), ("end", "<u8")])
 DATA, OPEN, CLOSE, RESET = range(4)
-NOT_DONE = np.iinfo(np.int64).min  # in sent.bin
+CONNECTIONS_MAX = 4096  # sockets of datagrams
 CUTS = ("segments", "none", "random")
 CHURN_NS = 1_000_000  # how long a connection of the churn is open
 HEADER = struct.Struct("<8sIIQQ")
@@ -128,6 +128,12 @@ class Script:
     def requests(self) -> np.ndarray:
         """REQUESTS, shape (requests,)."""
         return np.fromfile(self.directory / "requests.bin", REQUESTS)
+
+    def written(self, wire: Path) -> np.ndarray:
+        """Which requests the client has written wholly, by wire/connections.bin; bool."""
+        requests = self.requests()
+        connections = np.fromfile(wire / "connections.bin", CONNECTIONS)
+        return connections["written"][requests["connection"]] >= requests["end"]
 
     def planned_at(self, speed: str) -> np.ndarray:
         """When each operation is due at `speed`, ns from the begin; i64. As the client has it."""
@@ -207,6 +213,7 @@ def _make(path: Path, sha256: str, options: Options, directory: Path) -> dict:
             "reply_bytes": answers.largest,
         },
         "duration_ns": duration_ns,
+        "silence_ns": int(np.diff(table.operations["planned_ns"]).max(initial=0)),
         "rate": len(table.id) * 1e9 / duration_ns if duration_ns else 0.0,
         "warmup": {"operations": table.warm, "requests": warm},
         "endpoints": [
@@ -362,7 +369,6 @@ def _table(flows: list[Flow], options: Options, warm: int) -> _Table:
     stamps = np.array([stamp for flow in flows for stamp in flow.stamp_ns], np.int64)
     is_warm = np.zeros(len(stamps), bool)
     is_warm[np.argsort(stamps, kind="stable")[:warm]] = True
-    cuts = "segments" if options.datagrams else options.cuts
     chance = np.random.PCG64(options.seed)
     rows: list[np.ndarray] = []
     data: list[bytes] = []
@@ -375,7 +381,11 @@ def _table(flows: list[Flow], options: Options, warm: int) -> _Table:
         stamp = np.array(flow.stamp_ns, np.int64)
         of_warm = int(is_warm[first : first + len(size)].sum())
         first += len(size)
-        cut, due = _cut(flow, cuts, end, stamp, of_warm, chance)
+        if options.datagrams:
+            cut, due, completes = _datagrams(flow, end, stamp)
+        else:
+            cut, due = _cut(flow, options.cuts, end, stamp, of_warm, chance)
+            completes = np.searchsorted(cut, end)
         opens = flow.opened_ns is not None
         made = np.zeros(len(cut) + opens + (flow.closed_ns is not None), OPERATION)
         writes = made[opens : opens + len(cut)]
@@ -392,7 +402,7 @@ def _table(flows: list[Flow], options: Options, warm: int) -> _Table:
         rows.append(made)
         data += flow.raw
         ends.append(end)
-        done.append(count + opens + np.searchsorted(cut, end))
+        done.append(count + opens + completes)
         count += len(made)
         at += int(end[-1])
     operations = np.concatenate(rows)
@@ -422,6 +432,14 @@ def _table(flows: list[Flow], options: Options, warm: int) -> _Table:
         asked=[requests[k] for k in by_time.tolist()],
         warm=warm_operations,
     )
+
+
+def _datagrams(
+    flow: Flow, end: np.ndarray, stamp: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where the datagrams of a flow end, when each is due, and which of them each request is in."""
+    last = np.diff(np.array(flow.segment), append=-1) != 0
+    return end[last], stamp[last], np.cumsum(last) - last
 
 
 def _cut(

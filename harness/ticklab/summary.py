@@ -18,6 +18,7 @@ from ticklab.wire import Wire
 from ticklab.workers import workers_of
 
 REGIMES = ("work", "idle", "blocked", "housekeeping")
+LATE_NS = 1_000_000
 _SHARES = 1_000_000  # shares are written with six decimals
 
 
@@ -120,6 +121,9 @@ def _latency(
         distribution = hgrm(whole)
         if below := int((whole < 0).sum()):
             negative["wire_to_wire"] = below
+    planned = wire.from_planned
+    if planned is not None:
+        latency["from_planned"] = describe(planned, transmitted)
     if table is not None:
         spans = spans_.spans_of(table)
         _, through = table.through()
@@ -190,7 +194,8 @@ def _first_loss(run: Run, wire: Wire, account: Account) -> dict | None:
         return None
     nowhere = len(run.offered)
     # Without a loss, who is missing in ingress.bin was received all the same.
-    lost = account.ledgers["requests"].get("lost_with_datagrams")
+    requests = account.ledgers["requests"]
+    lost = requests.get("lost_with_datagrams", requests.get("lost_with_connections"))
     before = int(wire.never_received[0]) if lost and len(wire.never_received) else nowhere
     # Where the sink could not write all that it took, an answer that is not there says nothing.
     told = account.ledgers["requests"].get("delivered")
@@ -200,9 +205,10 @@ def _first_loss(run: Run, wire: Wire, account: Account) -> dict | None:
     first = min(before, after)
     if first == nowhere:
         return None
-    datagrams, requests = account.ledgers["datagrams"], account.ledgers["requests"]
     if before <= after:
+        datagrams = account.ledgers.get("datagrams", {"dropped": {}})
         lines = {f"datagrams.dropped.{name}": count for name, count in datagrams["dropped"].items()}
+        lines["requests.lost_with_connections"] = requests.get("lost_with_connections", 0)
         replay = run.manifest.get("replay", {})
         lines["replay.not_sent"] = replay.get("planned", 0) - replay.get("sent", 0)
     else:
@@ -305,10 +311,14 @@ def _replay(run: Run, wire: Wire) -> dict | None:
     if run.serve or not replay:
         return None
     told = {name: replay[name] for name in ("speed", "player", "planned", "sent") if name in replay}
-    late = wire.lateness_ns() if replay.get("speed") != "top" else None
+    late = None
+    if replay.get("speed") != "top":  # what the client noted itself, else as rx received it
+        late = wire.operations_late_ns if run.sent is not None else wire.lateness_ns()
     if late is not None and len(late):
         entry = describe(late, len(late))
         told["lateness_ns"] = {name: entry[name] for name in ("p50", "p99", "max") if name in entry}
+        if wire.operations_late_ns is not None:
+            told["later_than_1ms"] = int((late > LATE_NS).sum())
     return told
 
 

@@ -89,7 +89,8 @@ class Sweep:
         self.packets_per_request = 1.0
         if not self.generated:
             offered = prepare.capture(config).plan["offered"]
-            self.packets_per_request = offered["datagrams"] / offered["requests"]
+            packets = offered.get("datagrams", offered.get("writes"))
+            self.packets_per_request = packets / offered["requests"]
         name = config.text("pipeline.name") or options.config.stem
         self.directory = options.out or _directory(Path("runs"), name)
         self.result: dict[str, Any] = {
@@ -237,7 +238,8 @@ def rates_of(options: Options) -> list[float]:
 def point_of(run: Run) -> dict[str, Any]:
     """What a sweep keeps of a run; times in ns, rates a second, what is unknown is absent."""
     summary = json.loads((run.path / "summary.json").read_text())
-    requests, datagrams = summary["account"]["requests"], summary["account"]["datagrams"]
+    requests = summary["account"]["requests"]
+    datagrams = summary["account"].get("datagrams", {"dropped": {}})  # over TCP there are none
     lines = {f"datagrams.{where}": count for where, count in datagrams["dropped"].items()}
     lines |= {f"requests.{where}": count for where, count in requests["dropped"].items()}
     lines["requests.lost.rx"] = requests["lost"]["rx"]

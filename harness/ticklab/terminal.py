@@ -125,26 +125,21 @@ def _loss(loss: dict) -> str:
 
 
 def _ledgers(console: Console, summary: dict) -> None:
-    datagrams, requests = summary["account"]["datagrams"], summary["account"]["requests"]
+    requests = summary["account"]["requests"]
     dropped, flight = requests["dropped"], requests["in_flight"]
     rejected = {reason: count for reason, count in requests["rejected"].items() if count}
     told = (
         f" ({', '.join(f'{reason} {n:,}' for reason, n in rejected.items())})" if rejected else ""
     )
     lines = [
-        (
-            "datagrams",
-            [("sent", datagrams.get("sent"))],
-            [("received", datagrams["received"])]
-            + [(f"dropped.{where}", count) for where, count in datagrams["dropped"].items()],
-            "",
-        ),
+        *_carriers(summary["account"]),
         (
             "requests",
             [("offered", requests.get("offered"))],
             [
                 ("received", requests["received"]),
                 ("lost_with_datagrams", requests.get("lost_with_datagrams")),
+                ("lost_with_connections", requests.get("lost_with_connections")),
             ],
             "",
         ),
@@ -174,11 +169,15 @@ def _ledgers(console: Console, summary: dict) -> None:
         (
             "",
             [("transmitted", requests["transmitted"]), ("repeated", requests["repeated"])],
-            [("delivered", requests.get("delivered")), ("dropped.sink", dropped.get("sink"))],
+            [
+                ("delivered", requests.get("delivered")),
+                ("dropped.sink", dropped.get("sink")),
+                ("dropped.connection", dropped.get("connection")),
+            ],
             "".join(
                 f"; {w} {requests[w]:,}"
-                for w in ("duplicated", "corrupted", "unknown")
-                if w in requests
+                for w in ("duplicated", "corrupted", "unknown", "misordered")
+                if w in requests and (w != "misordered" or requests[w])
             ),
         ),
     ]
@@ -198,6 +197,20 @@ def _ledgers(console: Console, summary: dict) -> None:
     console.print()
 
 
+def _carriers(account: dict) -> list[tuple]:
+    """The line of what carried the requests, as _ledgers() has lines: datagrams or connections."""
+    if "datagrams" in account:
+        datagrams = account["datagrams"]
+        right = [(f"dropped.{where}", count) for where, count in datagrams["dropped"].items()]
+        right.insert(0, ("received", datagrams["received"]))
+        return [("datagrams", [("sent", datagrams.get("sent"))], right, "")]
+    connections = dict(account.get("connections", {}))
+    left = [("connected", connections.pop("connected", None))]
+    right = [(name, connections.pop(name, None)) for name in ("opened", "refused", "lost")]
+    rest = "".join(f"; {name} {count:,}" for name, count in connections.items() if count)
+    return [("connections", left, right, rest)] if right[0][1] is not None else []
+
+
 def _columns(console: Console) -> tuple[str, ...]:
     return _WIDE if console.width >= _WIDE_FROM else _NARROW
 
@@ -209,7 +222,7 @@ def _spans(console: Console, latency: dict) -> None:
     table.add_column("", no_wrap=True)
     for title in ("n", *(_TITLES[name] for name in names)):
         table.add_column(title, justify="right", no_wrap=True)
-    whole = [name for name in ("wire_to_wire", "through") if name in latency]
+    whole = [name for name in ("from_planned", "wire_to_wire", "through") if name in latency]
     totals = [name for name in ("waits", "works") if name in latency]
     single = [name for name in latency if name not in (*whole, *totals)]
     for group in (whole, single, totals):
@@ -353,6 +366,8 @@ def _facts(console: Console, summary: dict) -> None:
             told.append(
                 "late by " + ", ".join(f"{name} {us(ns)}" for name, ns in late.items()) + " µs"
             )
+            if "later_than_1ms" in replay:
+                told.append(f"{replay['later_than_1ms']:,} later than 1 ms")
         facts["replay"] = told
     table = Table.grid(padding=(0, 2))
     for name, told in facts.items():

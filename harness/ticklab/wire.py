@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ticklab.run import STATUS_OK, Run
+from ticklab.run import LINK_BROKEN, NOT_DONE, STATUS_OK, Run
 
 
 def match(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -75,6 +75,58 @@ class Wire:
         sent = ingress["kernel_ns"][matched[matched >= 0]]
         both = (sent != 0) & (answers["kernel_ns"] != 0)
         return answers["kernel_ns"][both].astype(np.int64) - sent[both].astype(np.int64)
+
+    @cached_property
+    def gone(self) -> np.ndarray | None:
+        """Which of the offered requests stood on a connection that was reset, by whomever; bool.
+
+        None unless the client played over TCP.
+        """
+        requests, connections = self.run.requests, self.run.connections
+        if requests is None or connections is None or self.run.config("rx.source") != "tcp":
+            return None
+        reset = (connections["resets"] > 0) | (connections["state"] == LINK_BROKEN)
+        return reset[requests["connection"]]
+
+    @cached_property
+    def gone_unanswered(self) -> int:
+        """Requests that were received, were to be answered, were not, and stood on such a one."""
+        offered, expected, answers = self.run.offered, self.run.expected, self.answers
+        received, gone = self.offered_of_ingress, self.gone
+        if gone is None or received is None or expected is None or answers is None:
+            return 0
+        unanswered = missing(match(expected["id"], answers["id"]), len(expected))
+        asked = match(offered["id"], expected["id"])[unanswered]
+        asked = asked[asked >= 0]
+        came = np.zeros(len(offered), bool)
+        came[received[received >= 0]] = True
+        return int((gone[asked] & came[asked]).sum())
+
+    @cached_property
+    def from_planned(self) -> np.ndarray | None:
+        """From the planned time of each request to its reply at the lab, ns, int64.
+
+        None where nothing says when the replay began to the nanosecond, or nothing was planned.
+        """
+        offered, answers = self.run.offered, self.answers
+        replay = self.run.manifest.get("replay") or {}
+        if self.run.sent is None or offered is None or answers is None:
+            return None
+        if replay.get("speed") == "top" or "begun_ns" not in replay:
+            return None
+        matched = match(offered["id"], answers["id"])
+        known = (matched >= 0) & (answers["kernel_ns"] != 0)
+        planned = offered["planned_ns"][matched[known]] + replay["begun_ns"]
+        return answers["kernel_ns"][known].astype(np.int64) - planned
+
+    @cached_property
+    def operations_late_ns(self) -> np.ndarray | None:
+        """How far behind its plan the client did each operation that it did, ns, int64."""
+        sent = self.run.sent
+        if sent is None:
+            return None
+        done = sent[sent["done_ns"] != NOT_DONE]
+        return done["done_ns"] - done["planned_ns"]
 
     def first_unanswered(self) -> int | None:
         """Position in `offered` of the first request that was to be answered and was not."""
