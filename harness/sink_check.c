@@ -50,7 +50,7 @@ struct check {
     struct expected *entry;
     uint32_t *following; /* the next entry with the same reply, or NONE */
     uint32_t *flow;      /* of each entry */
-    uint32_t *answered;  /* by flow: entries up to its last one answered */
+    uint32_t *answered;  /* by flow: entries up to its last one answered; or NULL */
     size_t flows;
     bool apart;
     struct exact *exact;
@@ -181,7 +181,8 @@ static int load_flows(struct check *check, const char *path)
     for (size_t i = 0; rc == 0 && i < count; i++)
         if (check->flow[i] >= check->flows)
             check->flows = (size_t)check->flow[i] + 1;
-    return rc;
+    check->answered = calloc(check->flows + 1, sizeof *check->answered);
+    return rc == 0 && !check->answered ? -ENOMEM : rc;
 }
 
 int check_load(struct check **check, const struct check_files *files, enum check_schema schema,
@@ -195,15 +196,10 @@ int check_load(struct check **check, const struct check_files *files, enum check
         return -ENOMEM;
     made->schema = schema;
     made->apart = files->apart;
-    made->flows = 1;
     int rc = load_expected(made, files->expected);
     if (rc == 0 && files->flows) {
         *where = files->flows;
         rc = load_flows(made, files->flows);
-    }
-    if (rc == 0) {
-        made->answered = calloc(made->flows, sizeof *made->answered);
-        rc = made->answered ? 0 : -ENOMEM;
     }
     for (size_t i = 0; rc == 0 && i < made->count; i++) {
         made->entry[i].id = le64toh(made->entry[i].id);
@@ -239,7 +235,8 @@ void check_reset(struct check *check)
 {
     for (size_t i = 0; i <= check->mask; i++)
         check->exact[i].next = check->exact[i].first;
-    memset(check->answered, 0, check->flows * sizeof *check->answered);
+    if (check->answered)
+        memset(check->answered, 0, check->flows * sizeof *check->answered);
 }
 
 /* The id of a reply as its schema writes it; false where it has none. */
@@ -297,6 +294,6 @@ struct check_verdict check_reply(struct check *check, uint32_t flow, const uint8
     verdict.id = check->entry[slot->next].id;
     verdict.status = CHECK_OK;
     slot->next = check->following[slot->next];
-    verdict.misordered = slot->first == slot->last && out_of_order(check, slot);
+    verdict.misordered = check->answered && slot->first == slot->last && out_of_order(check, slot);
     return verdict;
 }

@@ -37,8 +37,9 @@ struct check_verdict {
 /* Files of what is expected. */
 struct check_files {
     const char *expected; /* {u64 id; u64 reply_hash} a reply */
-    const char *flows; /* {u32 flow} a reply: the connection it was asked on; NULL: one for all */
-    bool apart;        /* replies come on the flow that asked, and are looked for there alone */
+    const char
+        *flows; /* {u32 flow} a reply: the connection it was asked on; NULL: no order is known */
+    bool apart; /* replies come on the flow that asked, and are looked for there alone */
 };
 
 struct check;
