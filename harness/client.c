@@ -236,7 +236,7 @@ static void run(struct client *client)
             if (once)
                 return;
         }
-        if (clock_monotonic_ns() < next_look)
+        if (once || clock_monotonic_ns() < next_look)
             continue;
         if (!child_poll(&client->commands, obey, client))
             return;
@@ -306,7 +306,8 @@ int main(int argc, char **argv)
     struct pace pace;
 
     client.options = &options;
-    child_follow_parent();
+    if (!options.speed) /* else a person's: Ctrl-C ends it */
+        child_follow_parent();
     child_pin(options.cpu);
     start(&client);
     printf("{\"event\":\"ready\",\"pid\":%d}\n", (int)getpid());
