@@ -64,9 +64,7 @@ const struct config_key config_keys[] = {
      .help = "What a worker does with a request; its own keys stand in [handler.NAME]."},
     {"worker", "dispatch", CONFIG_CHOICE, AT(worker.dispatch), "flow",
      .words = "flow|key|round-robin",
-     .help =
-         "How rx picks the worker. flow: replies to a sender (TCP: a connection) keep their order; "
-         "key: those of a request id do; round-robin: none do."},
+     .help = "By sender or connection, or by request id: its order is kept; in turn: none is."},
     {"worker", "cpu", CONFIG_CPUS, AT(worker.cpu), "auto", CPUS(CONFIG_WORKERS_MAX),
      .help = "CPUs of the workers: one for all of them, or one each."},
     {"worker", "burst", CONFIG_U32, AT(worker.burst), "32", .min = 1, .max = 256,

@@ -151,7 +151,12 @@ def _compare(run: Run, table: spans_.Requests, whose: np.ndarray, told: dict, ti
             least = max(measure.share * found["peers_p50"], measure.floor_ns * turns)
             if _counts(effect) and apart >= least:
                 line = f"{measure.says}: {title} {_slower_line(found, effect)}"
-            elif tail and _counts_tail(tail) and turns == 1 and _tail_apart(entry, told, measure) >= TAIL_NS:
+            elif (
+                tail
+                and _counts_tail(tail)
+                and turns == 1
+                and _tail_apart(entry, told, measure) >= TAIL_NS
+            ):
                 line = f"has a longer tail of {title}: {_tail_line(tail)}"
             else:
                 continue
