@@ -152,6 +152,23 @@ static json_t *gap_histogram(const struct cell_gaps *gaps)
     return histogram;
 }
 
+/* NULL where none are known. */
+static json_t *own_counters(const struct cell_counters *counters)
+{
+    static const char *const names[] = {
+#define COUNTER_NAME(name) #name,
+        COUNTERS(COUNTER_NAME)
+#undef COUNTER_NAME
+    };
+    json_t *known = counters->known ? json_object() : NULL;
+
+    for (uint32_t i = 0; i < COUNTER_COUNT; i++) {
+        if (counters->known >> i & 1)
+            json_object_set_new(known, names[i], number(counters->count[i]));
+    }
+    return known;
+}
+
 static json_t *stage_counts(const struct cell *cell)
 {
     struct cell_lazy lazy;
@@ -167,12 +184,13 @@ static json_t *stage_counts(const struct cell *cell)
         json_pack("{s:I, s:I, s:I, s:o}", "count", (json_int_t)lazy.gaps.count, "total_ticks",
                   (json_int_t)lazy.gaps.total_ticks, "max_ticks", (json_int_t)lazy.gaps.max_ticks,
                   "histogram", gap_histogram(&lazy.gaps));
-    return json_pack("{s:i, s:i, s:i, s:s, s:I, s:I, s:I, s:I, s:o, s:o}", "pid",
+    return json_pack("{s:i, s:i, s:i, s:s, s:I, s:I, s:I, s:I, s:o, s:o, s:o*}", "pid",
                      (int)load_relaxed(&cell->pid), "cpu", (int)load_relaxed(&cell->cpu),
                      "generation", (int)load_relaxed(&cell->generation), "state",
                      cell_state_name(cell_state(cell)), "turns", (json_int_t)lazy.turns, "wakes",
                      (json_int_t)lazy.wakes, "parks", (json_int_t)lazy.parks, "heartbeat",
-                     (json_int_t)lazy.heartbeat, "regimes_ticks", regimes, "gaps", gaps);
+                     (json_int_t)lazy.heartbeat, "regimes_ticks", regimes, "gaps", gaps, "counters",
+                     own_counters(&lazy.counters));
 }
 
 /* Figures are published once a millisecond; what a killed rx had taken since stands in its buffers. */

@@ -38,7 +38,7 @@ struct latency_figures {
     double max; /* exact */
 };
 
-enum { LATENCY_SPANS_MAX = 16 };
+enum { LATENCY_SPANS_MAX = 24 };
 
 /* The spans in the order of a request, `through` last; returns how many, and begins anew. */
 uint32_t latency_take(struct latency *latency, struct latency_figures figures[LATENCY_SPANS_MAX]);

@@ -65,6 +65,30 @@ struct cell_gaps {
     uint64_t bucket[CELL_GAP_BUCKETS]; /* cell_gap_bucket */
 };
 
+/* What a stage may count of its own thread (trace.counters, stage/pmu.h), by the names of counters.json. */
+#define COUNTERS(COUNTER)                                                                          \
+    COUNTER(instructions)                                                                          \
+    COUNTER(cycles)                                                                                \
+    COUNTER(cache_misses)                                                                          \
+    COUNTER(branch_misses)                                                                         \
+    COUNTER(minor_faults)                                                                          \
+    COUNTER(major_faults)                                                                          \
+    COUNTER(voluntary_switches)                                                                    \
+    COUNTER(involuntary_switches)                                                                  \
+    COUNTER(cpu_ns)
+
+enum counter {
+#define COUNTER_ENUM(name) COUNTER_##name,
+    COUNTERS(COUNTER_ENUM)
+#undef COUNTER_ENUM
+        COUNTER_COUNT,
+};
+
+struct cell_counters {
+    uint64_t known; /* bit i: enum counter i */
+    uint64_t count[COUNTER_COUNT];
+};
+
 /* Published by the stage from its tick, about once a millisecond, and once more at its end. */
 struct cell_lazy {
     uint64_t heartbeat; /* tsc */
@@ -78,6 +102,7 @@ struct cell_lazy {
     uint64_t rotation_mended;
     uint64_t rotation_wrong; /* found out of place at the last check */
     struct cell_gaps gaps;
+    struct cell_counters counters;
 };
 
 struct cell {

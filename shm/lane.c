@@ -417,8 +417,9 @@ static bool open_next(struct trace *trace, uint32_t request_high)
     trace->wides = 0;
     trace->next = lane_payload(&trace->lane, number);
     trace->end = trace->next + lane_payload_bytes(&trace->lane);
-    trace->unasked =
-        trace->sample_factor || !trace->sample_limit ? NULL : trace->end - LANE_RECORD_BYTES + 1;
+    trace->unasked = trace->sample_factor || !trace->sample_limit || trace->count
+                         ? NULL
+                         : trace->end - LANE_RECORD_BYTES + 1;
     /* An ingress record of an older lap must not look like the first of this one. */
     memset(trace->next, 0, trace->lane.entry->record_bytes);
     crash_point("lane:open_cleared");
@@ -446,6 +447,15 @@ bool trace_switch(struct trace *trace, uint32_t bytes, uint32_t request_high)
     store_relaxed(&trace->lane.control->discarded, trace->discarded);
     crash_point("lane:discarded");
     return false;
+}
+
+void trace_count_by(struct trace *trace,
+                    void (*count)(struct trace *trace, enum point point, uint64_t request),
+                    void *counting)
+{
+    trace->count = count;
+    trace->counting = counting;
+    trace->unasked = NULL;
 }
 
 void trace_tend(struct trace *trace)

@@ -193,8 +193,9 @@ struct trace {
     uint8_t *next; /* where the next record goes; == end: no sub-buffer is open, or it is full */
     uint8_t *end;
     uint8_t
-        *unasked;  /* a record that begins below needs no question; NULL where not all is stamped */
-    uint64_t last; /* newest tsc written: a lane never runs backward */
+        *unasked; /* a record that begins below needs no question; NULL where not all is stamped, or
+                    * somebody counts */
+    uint64_t last;          /* newest tsc written: a lane never runs backward */
     uint64_t sample_factor; /* request * factor < limit: stamp it */
     uint64_t sample_limit;
     uint32_t request_high;
@@ -204,6 +205,9 @@ struct trace {
     uint32_t generation;
     uint32_t cpu;
     struct lane lane;
+    /* Called before each stamp of a request that is stamped; may write records. NULL: nobody counts. */
+    void (*count)(struct trace *trace, enum point point, uint64_t request);
+    void *counting; /* its own */
 };
 
 /*
@@ -252,6 +256,13 @@ static inline bool trace_fits(const struct trace *trace, uint32_t bytes)
     return (uintptr_t)trace->next + bytes <= (uintptr_t)trace->end;
 }
 
+/* Work on a request begins that is stamped only when it is done. */
+static inline void trace_begin(struct trace *trace, enum point point, uint64_t request)
+{
+    if (unlikely(trace->count != NULL) && trace_wants(trace, request))
+        trace->count(trace, point, request);
+}
+
 static inline bool trace_room(struct trace *trace, uint32_t bytes, uint32_t request_high)
 {
     if (likely(trace_fits(trace, bytes) && trace->request_high == request_high))
@@ -259,14 +270,24 @@ static inline bool trace_room(struct trace *trace, uint32_t bytes, uint32_t requ
     return trace_switch(trace, bytes, request_high);
 }
 
+/* Before a stamp that is not certain to fit, or to be wanted. */
+static inline bool trace_ready(struct trace *trace, enum point point, uint64_t request,
+                               uint32_t bytes)
+{
+    if (unlikely(trace->count != NULL))
+        trace->count(trace, point, request);
+    return trace_room(trace, bytes, (uint32_t)(request >> 32));
+}
+
 /* Where the record of a request goes, or NULL: it is not stamped, or discarded. One comparison
- * answers for sampling and room together. */
-static inline struct lane_record *trace_place(struct trace *trace, uint64_t request)
+ * answers for sampling, counting and room together. */
+static inline struct lane_record *trace_place(struct trace *trace, enum point point,
+                                              uint64_t request)
 {
     uint32_t high = (uint32_t)(request >> 32);
 
     if (unlikely(trace->next >= trace->unasked || trace->request_high != high) &&
-        (!trace_wants(trace, request) || !trace_room(trace, LANE_RECORD_BYTES, high)))
+        (!trace_wants(trace, request) || !trace_ready(trace, point, request, LANE_RECORD_BYTES)))
         return NULL;
     struct lane_record *record = (struct lane_record *)(void *)trace->next;
     trace->next += LANE_RECORD_BYTES;
@@ -315,7 +336,7 @@ static inline void trace_record(struct trace *trace, uint64_t tsc, enum point po
 static inline void trace_stamp_at(struct trace *trace, uint64_t tsc, enum point point,
                                   uint16_t argument, uint64_t request)
 {
-    struct lane_record *record = trace_place(trace, request);
+    struct lane_record *record = trace_place(trace, point, request);
 
     if (record)
         trace_fill_at(trace, record, tsc, point, argument, request);
@@ -328,7 +349,7 @@ static inline void trace_stamp_at(struct trace *trace, uint64_t tsc, enum point 
 static inline void trace_stamp(struct trace *trace, enum point point, uint16_t argument,
                                uint64_t request)
 {
-    struct lane_record *record = trace_place(trace, request);
+    struct lane_record *record = trace_place(trace, point, request);
 
     if (!record)
         return;
@@ -340,11 +361,10 @@ static inline void trace_stamp(struct trace *trace, enum point point, uint16_t a
     trace_shadow(trace);
 }
 
-static inline void trace_wide(struct trace *trace, uint64_t tsc, enum point point,
-                              uint16_t argument, uint64_t request, uint64_t value, uint64_t extra)
+static inline void trace_wide_record(struct trace *trace, uint64_t tsc, enum point point,
+                                     uint16_t argument, uint64_t request, uint64_t value,
+                                     uint64_t extra)
 {
-    if (!trace_room(trace, LANE_WIDE_BYTES, (uint32_t)(request >> 32)))
-        return;
     uint64_t *words = (uint64_t *)(void *)trace->next;
     words[2] = value;
     words[3] = extra;
@@ -354,14 +374,26 @@ static inline void trace_wide(struct trace *trace, uint64_t tsc, enum point poin
     trace->wides++;
 }
 
+static inline void trace_wide(struct trace *trace, uint64_t tsc, enum point point,
+                              uint16_t argument, uint64_t request, uint64_t value, uint64_t extra)
+{
+    if (trace_room(trace, LANE_WIDE_BYTES, (uint32_t)(request >> 32)))
+        trace_wide_record(trace, tsc, point, argument, request, value, extra);
+}
+
 /* A wide point of a request; sampled like the others. */
 static inline void trace_stamp_wide(struct trace *trace, uint64_t tsc, enum point point,
                                     uint16_t argument, uint64_t request, uint64_t value,
                                     uint64_t extra)
 {
-    if (trace_wants(trace, request))
-        trace_wide(trace, tsc, point, argument, request, value, extra);
+    if (trace_wants(trace, request) && trace_ready(trace, point, request, LANE_WIDE_BYTES))
+        trace_wide_record(trace, tsc, point, argument, request, value, extra);
 }
+
+/* Has somebody count before each stamp of a request: trace->count. */
+void trace_count_by(struct trace *trace,
+                    void (*count)(struct trace *trace, enum point point, uint64_t request),
+                    void *counting);
 
 /* Point of the run itself, outside the sampling; the high bits of the request stay as they are. */
 static inline void trace_event(struct trace *trace, uint64_t tsc, enum point point,

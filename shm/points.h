@@ -46,7 +46,10 @@
     POINT(restarted, POINT_WIDE | 0x15, "any", "none",                                             \
           "a successor takes over: value is the tsc of its predecessor's last tick, extra of its " \
           "own "                                                                                   \
-          "start, argument its generation")
+          "start, argument its generation")                                                        \
+    POINT(counters, POINT_WIDE | 0x17, "any", "none",                                              \
+          "what the stage counted between the points around it: four numbers of 32 bits, value "   \
+          "the low and the high one of the first two, extra of the others, argument which four")
 
 enum point {
 #define POINT_ENUM(name, id, stage, span, sentence) POINT_##name = (id),

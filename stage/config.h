@@ -45,6 +45,7 @@ enum config_dispatch { DISPATCH_FLOW, DISPATCH_KEY, DISPATCH_ROUND_ROBIN };
 enum config_wait { WAIT_AUTO, WAIT_SPIN, WAIT_YIELD, WAIT_PARK };
 enum config_wish { WISH_NO, WISH_WANT, WISH_NEED };
 enum config_timestamps { TIMESTAMPS_SOFTWARE, TIMESTAMPS_HARDWARE };
+enum config_counters { COUNTERS_OFF, COUNTERS_STAGE, COUNTERS_SPAN };
 enum config_pages { PAGES_4K, PAGES_WANT_2M, PAGES_NEED_2M };
 
 /* A list of CPUs in the order written (`1,3-5`); count 0 stands for `auto`. */
@@ -119,6 +120,7 @@ struct config {
         uint64_t max_bytes;        /* 0: no limit */
         uint64_t snapshot_over_ns; /* 0: never */
         uint32_t snapshots;        /* at most */
+        enum config_counters counters;
     } trace;
     struct {
         struct config_cpus cpu;

@@ -117,6 +117,8 @@ const struct config_key config_keys[] = {
      .help = "Set aside what is on disk when a request took longer, at most once a second."},
     {"trace", "snapshots", CONFIG_U32, AT(trace.snapshots), "20", .min = 1, .max = 1000,
      .step = CONFIG_ANY, .help = "Most snapshots of a run."},
+    {"trace", "counters", CONFIG_CHOICE, AT(trace.counters), "off", .words = "off|stage|span",
+     .help = "The CPU's counters, or faults and switches, of each stage, or of each span (dear)."},
 
     {"tracer", "cpu", CONFIG_CPUS, AT(tracer.cpu), "auto", CPUS(1),
      .help = "CPU of the tracer; auto: away from the stages where there is room."},

@@ -4,6 +4,7 @@
  * end of the next belongs to what that turn was, so the regimes add up to the whole without a
  * second clock read a turn.
  */
+#include "stage/pmu.h"
 #include "stage/rotation.h"
 #include "stage/stage.h"
 
@@ -65,6 +66,7 @@ static void tick(struct loop *loop, uint64_t now)
         (void)cell_move(stage->cell, CELL_DRAINING, CELL_BY_STAGE);
     }
     stage->figures.heartbeat = now;
+    pmu_tick(stage);
     cell_publish(stage->cell, &stage->figures);
     /* Jittered by a quarter, so that no two stages fall into step. */
     loop->random = loop->random * 1664525u + 1013904223u;
@@ -213,5 +215,6 @@ void stage_loop(struct stage *stage)
         turn(&loop);
     stage->figures.heartbeat = tsc_read();
     book(&loop, REGIME_HOUSEKEEPING, stage->figures.heartbeat);
+    pmu_tick(stage);
     cell_publish(stage->cell, &stage->figures);
 }

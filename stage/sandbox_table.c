@@ -15,7 +15,8 @@ static const struct sandbox_call every[] = {
     {SCMP_SYS(sched_yield), SANDBOX_ANY},     /* a turn for the others on our CPU */
     {SCMP_SYS(clock_nanosleep), SANDBOX_ANY}, /* idle for long, or waiting for RUN */
     {SCMP_SYS(restart_syscall), SANDBOX_ANY}, /* the same, after it was stopped and continued */
-    {SCMP_SYS(clock_gettime), SANDBOX_ANY},   /* where the vDSO cannot tell the time */
+    {SCMP_SYS(clock_gettime), SANDBOX_ANY},   /* what the vDSO cannot tell, and CPU time */
+    {SCMP_SYS(getrusage), SANDBOX_ANY},       /* trace.counters: faults and switches */
     {SCMP_SYS(recvmsg), SANDBOX_ANY},         /* is the launcher still there? */
     {SCMP_SYS(write), SANDBOX_STDERR},        /* a line into its log */
     {SCMP_SYS(rt_sigreturn), SANDBOX_ANY},    /* told to end by SIGTERM */

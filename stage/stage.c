@@ -5,6 +5,7 @@
 #include "stage/control.h"
 #include "stage/cpu.h"
 #include "stage/log.h"
+#include "stage/pmu.h"
 #include "stage/sandbox.h"
 
 #include <errno.h>
@@ -398,6 +399,7 @@ static int start(struct stage *stage)
     if (err < 0)
         return stage_error(stage, err, "open: %s", strerror(-err));
     give_again(stage);
+    pmu_start(stage);
     lock_memory(stage);
     return sandbox_enter(stage);
 }

@@ -74,6 +74,8 @@ struct stage {
     /* the loop's own, published by its tick; programs add to theirs */
     struct cell_lazy figures;
 
+    struct pmu *pmu; /* stage/pmu.h; NULL: nothing is counted */
+
     /* private to stage.c */
     int control;
     uint64_t born; /* tsc */

@@ -111,6 +111,8 @@ static const struct attempt attempts[] = {
     {CELL_TX, SYS_rt_sigaction, {SIGSYS}, "rt_sigaction", "tx"},
     {CELL_RX, SYS_prctl, {0}, "prctl", "rx"},
     {CELL_RX, SYS_setresuid, {0}, "setresuid", "rx"},
+    {CELL_WORKER, SYS_perf_event_open, {0}, "perf_event_open", "worker"},
+    {CELL_WORKER, SYS_getrusage, {RUSAGE_THREAD, 0}, NULL, NULL},
     /* by their arguments */
     {CELL_RX, SYS_write, {STDERR_FILENO, 0, 0}, NULL, NULL},
     {CELL_RX, SYS_write, {STDOUT_FILENO, 0, 0}, "write", "rx"},

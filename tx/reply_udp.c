@@ -95,6 +95,7 @@ static int take_output(struct stage *stage, struct tx *tx, uint32_t ring,
         store_relaxed(&stage->cells->sending[ring], position + 1);
         crash_point("tx:sending");
         uint64_t sent = tsc_read();
+        trace_begin(&stage->trace, POINT_tx_got, slot->request);
         int result = send_reply(stage, tx->own, slot);
         if (result == -EAGAIN)
             return result;

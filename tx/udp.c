@@ -82,6 +82,7 @@ static int take_output(struct stage *stage, struct tx *tx, struct udp *udp, uint
         store_relaxed(&stage->cells->sending[ring], tx->from[ring].next + 1);
         crash_point("tx:sending");
         uint64_t sent = tsc_read();
+        trace_begin(&stage->trace, POINT_tx_got, slot->request);
         int result = sender_send(udp->sender, slot->payload, slot->length, udp->newest);
         if (result == -EAGAIN)
             return result;

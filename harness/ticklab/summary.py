@@ -12,6 +12,7 @@ import numpy as np
 from ticklab import spans as spans_
 from ticklab.account import Account, account_of
 from ticklab.clock import Clock, clock_of, steps_of
+from ticklab.counters import counters_of
 from ticklab.run import Run
 from ticklab.stats import describe, hgrm, histogram, tenths
 from ticklab.wire import Wire
@@ -72,6 +73,7 @@ def _derive(run_dir: str | Path | Run) -> tuple[dict, str]:
         "workers": workers,
         "imbalance": imbalance,
         "noise": _noise(run, clock),
+        "counters": counters_of(run),
         "trace": _trace(run, missing, negative),
         "restarts": _restarts(run),
         "rotation": run.counters.get("rotation"),

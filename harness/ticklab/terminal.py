@@ -73,6 +73,7 @@ def show_summary(summary: dict, stream: TextIO | None = None) -> None:
         _picture(console, name, bins)
     _stages(console, summary)
     _workers(console, summary)
+    _counters(console, summary)
     _facts(console, summary)
 
 
@@ -331,6 +332,35 @@ def _workers(console: Console, summary: dict) -> None:
     console.print(table)
     for line in summary["imbalance"]:
         console.print(Text(line, "yellow"))
+    console.print()
+
+
+def _counters(console: Console, summary: dict) -> None:
+    """What each stage counted in all, and each span: what is rare in all, else by request."""
+    if (counters := summary.get("counters")) is None:
+        return
+    rare = not any("instructions" in figures for figures in counters.get("spans", {}).values())
+    spans = {
+        span: {
+            n: entry["sum" if rare else "mean"] for n, entry in figures.items() if n != "requests"
+        }
+        for span, figures in counters.get("spans", {}).items()
+    }
+    whole = "counted, in all"
+    for what, rows in ((whole, counters["stages"]), (whole if rare else "a request", spans)):
+        if not rows:
+            continue
+        names = list(dict.fromkeys(name for row in rows.values() for name in row))
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+        for title in (what, *(name.replace("_", " ") for name in names)):
+            table.add_column(title, justify="left" if title == what else "right")
+        for title, row in rows.items():
+            table.add_row(title, *(f"{row[name]:,}" if name in row else "-" for name in names))
+        console.print(table)
+    why = f": {counters['why']}" if counters["why"] else ""
+    console.print(
+        Text(f"trace.counters asked {counters['asked']} obtained {counters['obtained']}{why}")
+    )
     console.print()
 
 
