@@ -26,6 +26,7 @@ enum {
     LEAD_NS = 1000000,
     LATE_NS = 1000,
     SETTLE_NS = 200000000,
+    STREAM_SETTLE_MS = 5000, /* nothing is lost on the way: what is late still comes */
 };
 
 /* Fills in the number. */
@@ -275,7 +276,9 @@ uint64_t client_top(struct client *client, uint64_t ns, uint64_t *ticks)
 
 void client_settle(struct client *client)
 {
-    uint64_t patience = clock_ticks(&client->bench->clock, SETTLE_NS);
+    uint64_t patience_ns =
+        client->way == CLIENT_UDP ? SETTLE_NS : STREAM_SETTLE_MS * UINT64_C(1000000);
+    uint64_t patience = clock_ticks(&client->bench->clock, patience_ns);
 
     for (uint64_t last = tsc_read(); client->delivered < client->sent;) {
         if (take_some(client))

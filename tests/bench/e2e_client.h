@@ -68,7 +68,7 @@ void client_run(struct client *client, double rate, uint32_t warm, uint32_t meas
  * Then it settles. */
 uint64_t client_top(struct client *client, uint64_t ns, uint64_t *ticks);
 
-/* Takes replies until all are there, or none came for 200 ms. */
+/* Takes replies until all are there, or none came for 200 ms (5 s of a stream). */
 void client_settle(struct client *client);
 
 /* Datagrams that our own receive buffer had no room for. */
