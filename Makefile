@@ -46,7 +46,8 @@ $(PROGRAMS:%=$(BUILD)/%):
 	$(CC) $(LDFLAGS) -o $@ $^ $(STAGE_LIBS) $(LIBS)
 
 $(BUILD)/test_schema $(BUILD)/test_handler: $(filter-out %/main.o,$(call objects,worker))
-$(BUILD)/test_frame: $(BUILD)/obj/rx/frame.o $(BUILD)/obj/worker/schema.o
+FRAMING := $(filter $(BUILD)/obj/rx/frame%.o,$(call objects,rx))
+$(BUILD)/test_frame: $(FRAMING) $(filter $(BUILD)/obj/worker/schema%.o,$(call objects,worker))
 $(BUILD)/test_tracer $(BUILD)/test_salvage: $(filter-out %/main.o,$(call objects,tracer))
 $(BUILD)/test_config $(BUILD)/test_placement $(BUILD)/test_check $(BUILD)/test_sandbox: $(filter-out %/main.o %/watch.o,$(LAUNCH))
 $(BUILD)/test_latency: $(BUILD)/obj/launch/latency.o
@@ -152,7 +153,7 @@ FUZZ        := $(BUILD)/obj/tests/fuzz
 FUZZ_SECONDS ?= 60
 TARGET       ?=
 
-$(BUILD)/fuzz/request: $(BUILD)/obj/rx/frame.o $(filter-out %/main.o,$(call objects,worker))
+$(BUILD)/fuzz/request: $(FRAMING) $(filter-out %/main.o,$(call objects,worker))
 $(BUILD)/fuzz/runfile: $(BUILD)/obj/launch/runfile.o
 $(BUILD)/fuzz/control: $(BUILD)/obj/launch/process.o $(BUILD)/obj/launch/store.o
 $(BUILD)/fuzz/latency: $(BUILD)/obj/launch/latency.o

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "rx/frame.h"
+#include "rx/frame_own.h"
 
 #include "stage/decimal.h"
 
@@ -9,7 +9,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-enum { V1_HEADER = 15, V2_HEADER = 12, PAYLOAD_MAX = 65535 };
+enum { V1_HEADER = 15, V2_HEADER = 12 };
 
 static bool frame_v1(const uint8_t *data, uint32_t length, struct frame *frame)
 {
@@ -33,7 +33,7 @@ static bool frame_v2(const uint8_t *data, uint32_t length, struct frame *frame)
     memcpy(&payload, data + 8, 4);
     frame->id = be64toh(frame->id);
     payload = be32toh(payload);
-    if (payload > PAYLOAD_MAX || payload > length - V2_HEADER)
+    if (payload > FRAME_PAYLOAD_MAX || payload > length - V2_HEADER)
         return false;
     frame->length = V2_HEADER + payload;
     return true;
@@ -47,52 +47,59 @@ struct frame frame_next(enum config_schema schema, const uint8_t *data, uint32_t
         return frame;
     if (schema == SCHEMA_V2 && frame_v2(data, length, &frame))
         return frame;
-    return (struct frame){
-        .id = XXH3_64bits(data, length),
-        .length = length,
-        .well_formed = schema == SCHEMA_DATAGRAM,
-    };
+    if (schema == SCHEMA_FIX && fix_measure(data, length, &frame.length) != FRAME_WHOLE)
+        frame = (struct frame){.length = length};
+    frame.id = XXH3_64bits(data, frame.length);
+    frame.well_formed = frame.well_formed && schema != SCHEMA_V1 && schema != SCHEMA_V2;
+    return frame;
 }
 
 /* ---- streams ---- */
 
-/* Bytes that the request at `data` takes, 0: it is none; where its header is not whole, those of the
- * header. */
-static uint32_t needed_v1(const uint8_t *data, uint32_t length)
+static enum frame_state v1_measure(const uint8_t *data, uint32_t length, uint32_t *size)
 {
     static const char form[V1_HEADER + 1] = "|########|####|";
-    uint32_t payload;
+    uint32_t payload = 0;
 
     for (uint32_t i = 0; i < length && i < V1_HEADER; i++) {
+        *size = i + 1;
         if (form[i] == '|' ? data[i] != '|' : (uint8_t)(data[i] - '0') > 9)
-            return 0;
+            return FRAME_BROKEN;
     }
-    return length >= V1_HEADER && decimal_read_4(data + 10, &payload) ? V1_HEADER + payload
-                                                                      : V1_HEADER;
+    if (length >= V1_HEADER)
+        (void)decimal_read_4(data + 10, &payload);
+    *size = V1_HEADER + payload;
+    return *size > length ? FRAME_MORE : FRAME_WHOLE;
 }
 
-static uint32_t needed_v2(const uint8_t *data, uint32_t length)
+static enum frame_state v2_measure(const uint8_t *data, uint32_t length, uint32_t *size)
 {
-    uint32_t payload;
+    uint32_t payload = 0;
 
+    *size = V2_HEADER;
     if (length < V2_HEADER)
-        return V2_HEADER;
+        return FRAME_MORE;
     memcpy(&payload, data + 8, 4);
     payload = be32toh(payload);
-    return payload > PAYLOAD_MAX ? 0 : V2_HEADER + payload;
+    if (payload > FRAME_PAYLOAD_MAX)
+        return FRAME_BROKEN;
+    *size += payload;
+    return *size > length ? FRAME_MORE : FRAME_WHOLE;
 }
 
 enum frame_state frame_stream(enum config_schema schema, const uint8_t *data, uint32_t length,
                               struct frame *frame)
 {
-    uint32_t needed = schema == SCHEMA_V1 ? needed_v1(data, length) : needed_v2(data, length);
+    uint32_t size = 0;
+    enum frame_state state = schema == SCHEMA_V1    ? v1_measure(data, length, &size)
+                             : schema == SCHEMA_FIX ? fix_stream(data, length, &size)
+                                                    : v2_measure(data, length, &size);
 
-    if (needed > length) {
-        *frame = (struct frame){.length = needed};
-        return FRAME_MORE;
-    }
-    *frame = frame_next(schema, data, needed ? needed : length);
-    return frame->well_formed ? FRAME_WHOLE : FRAME_BROKEN;
+    if (state == FRAME_MORE)
+        *frame = (struct frame){.length = size};
+    else
+        *frame = frame_next(schema, data, size);
+    return state;
 }
 
 bool frame_resyncs(enum config_schema schema)

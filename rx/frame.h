@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Framing: where in a datagram one request ends and the next begins.
+ * Framing: where in a datagram or a stream one request ends and the next begins.
  *
  *   v1        |00000001|0008|abcdefgh       id: 8 decimal digits, length: 4, then so many bytes
  *   v2        u64 id, u32 length (big-endian), then so many bytes
+ *   fix       8=FIX.4.1|9=112|…|10=042| with SOH for |; id: XXH3-64 of its bytes
  *   datagram  the whole datagram is one request
  *
  * What does not frame is, with all that follows it, one malformed request: the worker's parser says
- * what is wrong with it. An empty datagram of v1 or v2 is one malformed request, too; so no
- * datagram is without one.
+ * what is wrong with it. An empty datagram is one malformed request, too (but for `datagram`); so no
+ * datagram is without one. Well-formed is what a request can be told from the next by: the parser checks
+ * more (a sum, say).
  */
 #ifndef TICKLINE_RX_FRAME_H
 #define TICKLINE_RX_FRAME_H
@@ -33,7 +35,10 @@ struct frame frame_next(enum config_schema schema, const uint8_t *data, uint32_t
  *   WHOLE   `frame` is a well-formed request
  *   MORE    it may become one; frame->length bytes of it at least will be needed
  *   BROKEN  it never will: frame->length bytes (at least one, at most `length`) are one malformed request.
- *           Where frame_resyncs(schema) the stream goes on behind them, else it is lost.
+ *           Where frame_resyncs(schema) the stream goes on behind them (they reach to the next request, at
+ *           most 4,096 a time), else it is lost.
+ *
+ * The same bytes yield the same requests, however the stream was cut.
  */
 enum frame_state { FRAME_WHOLE, FRAME_MORE, FRAME_BROKEN };
 enum frame_state frame_stream(enum config_schema schema, const uint8_t *data, uint32_t length,

@@ -66,7 +66,10 @@ enum point {
     REASON(bad_length, "the stated length is beyond what a datagram can hold")                     \
     REASON(oversized, "the request does not fit a ring slot")                                      \
     REASON(bad_payload, "the handler cannot use the payload")                                      \
-    REASON(reply_too_big, "the reply does not fit a ring slot")
+    REASON(reply_too_big, "the reply does not fit a ring slot")                                    \
+    REASON(wrong_length, "a stated length does not lead to the end, or is not that of the type")   \
+    REASON(bad_checksum, "the stated checksum is not that of the bytes")                           \
+    REASON(bad_encoding, "a field, pointer or type that the encoding does not allow")
 
 enum reason {
 #define REASON_ENUM(name, sentence) REASON_##name,

@@ -34,6 +34,9 @@ REASONS = (
     "oversized",
     "bad_payload",
     "reply_too_big",
+    "wrong_length",
+    "bad_checksum",
+    "bad_encoding",
 )
 # Ticks each span takes; in ns: 2000 500 1000 100 200 300 800 400 1200, through 6500.
 SPANS = {

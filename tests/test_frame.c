@@ -92,6 +92,112 @@ static void test_walk(void)
     }
 }
 
+/* ---- streams ---- */
+
+#define FIX_A "8=FIX.4.1\0019=10\00135=0\00158=a\00110=216\001"
+#define FIX_B "8=FIXT.1.1\0019=5\00135=0\00110=000\001" /* a wrong sum frames as well */
+
+struct found {
+    uint64_t id;
+    uint32_t length;
+    bool well_formed;
+};
+
+/* What `length` bytes hold, of which more and more come: `step` at a time. */
+static uint32_t stream(enum config_schema schema, const char *bytes, uint32_t length, uint32_t step,
+                       struct found *found, uint32_t max)
+{
+    uint32_t at = 0, n = 0, come = 0;
+    struct frame frame;
+
+    while (n < max) {
+        uint8_t *exact = malloc(come - at + 1); /* ends where the bytes do, for the sanitizer */
+        memcpy(exact + 1, bytes + at, come - at);
+        enum frame_state state = frame_stream(schema, exact + 1, come - at, &frame);
+        free(exact);
+        if (state == FRAME_MORE) {
+            CU_ASSERT_FATAL(frame.length > come - at);
+            if (come == length)
+                break;
+            come = come + step < length ? come + step : length;
+            continue;
+        }
+        CU_ASSERT_FATAL(frame.length > 0 && frame.length <= come - at);
+        CU_ASSERT_EQUAL(frame.well_formed, state == FRAME_WHOLE);
+        found[n++] = (struct found){frame.id, frame.length, frame.well_formed};
+        at += frame.length;
+        if (state == FRAME_BROKEN && !frame_resyncs(schema))
+            break;
+    }
+    return n;
+}
+
+/* The same requests, however the stream is cut; `ends` where each ends, with 0 behind the last. */
+static void check_stream(enum config_schema schema, const char *bytes, uint32_t length,
+                         const uint32_t *ends, const char *good)
+{
+    struct found first[16], found[16];
+    uint32_t count = stream(schema, bytes, length, length, first, 16), at = 0;
+
+    CU_ASSERT_EQUAL_FATAL(count, strlen(good));
+    for (uint32_t i = 0; i < count; i++) {
+        at += first[i].length;
+        CU_ASSERT_EQUAL(at, ends[i]);
+        CU_ASSERT_EQUAL(first[i].well_formed, good[i] == '+');
+    }
+    for (uint32_t step = 1; step < length; step++) {
+        CU_ASSERT_EQUAL_FATAL(stream(schema, bytes, length, step, found, 16), count);
+        for (uint32_t i = 0; i < count; i++)
+            CU_ASSERT(found[i].id == first[i].id && found[i].length == first[i].length &&
+                      found[i].well_formed == first[i].well_formed);
+    }
+}
+
+#define STREAM(schema, bytes, good, ...)                                                           \
+    check_stream(schema, bytes, sizeof(bytes) - 1, (const uint32_t[]){__VA_ARGS__}, good)
+
+static void test_stream(void)
+{
+    STREAM(SCHEMA_V1, "|00000001|0001|a|00000002|0000||000", "++", 16, 31);
+    STREAM(SCHEMA_V1, "|00000001|0001|a|0000x002|0000|", "+-", 16, 22);
+    STREAM(SCHEMA_V2, "\0\0\0\0\0\0\0\1\0\0\0\1a\0\0\0\0\0\0\0\2\0\0\0\0\0", "++", 13, 25);
+    STREAM(SCHEMA_V2, "\0\0\0\0\0\0\0\1\0\1\0\0abc", "-", 12);
+    STREAM(SCHEMA_FIX, FIX_A FIX_B FIX_A, "+++", 32, 59, 91);
+    STREAM(SCHEMA_FIX, "x8=FIX 8=FIX.4.1" FIX_A "\r\n" FIX_A "8=FIX.4.1\0019=1", "-+-+", 16, 48, 50,
+           82);
+    /* A length that leads into the next message costs that one nothing. */
+    STREAM(SCHEMA_FIX, "8=FIX.4.1\0019=25\00135=0\00158=a\00110=216\001" FIX_A FIX_A, "-++", 32, 64,
+           96);
+    /* Cut off, and the next begins. */
+    STREAM(SCHEMA_FIX, "8=FIX.4.1\0019=10\00135=0\001" FIX_A, "-+", 20, 52);
+}
+
+/* Of what never ends, as much as the smallest buffer holds. */
+static void test_garbage(void)
+{
+    static char bytes[10000];
+    memset(bytes, '8', sizeof(bytes));
+    struct found found[4];
+    for (uint32_t step = 1; step <= sizeof(bytes); step += 997) {
+        CU_ASSERT_EQUAL(stream(SCHEMA_FIX, bytes, sizeof(bytes), step, found, 4), 2);
+        CU_ASSERT(found[0].length == 4096 && found[1].length == 4096);
+        CU_ASSERT(!found[0].well_formed && !found[1].well_formed);
+    }
+}
+
+static void test_fix(void)
+{
+    struct frame frame = frame_next(SCHEMA_FIX, (const uint8_t *)FIX_A FIX_B, 59);
+    CU_ASSERT(frame.well_formed && frame.length == 32);
+    frame = frame_next(SCHEMA_FIX, (const uint8_t *)FIX_B, 27);
+    CU_ASSERT(frame.well_formed && frame.length == 27);
+    check(SCHEMA_FIX, "x", 1, XXH3_X, 1, false);
+    check(SCHEMA_FIX, "", 0, XXH3_EMPTY, 0, false);
+    /* In a datagram nothing follows a malformed one. */
+    frame = frame_next(SCHEMA_FIX, (const uint8_t *)"x" FIX_A, 33);
+    CU_ASSERT(!frame.well_formed && frame.length == 33);
+}
+
 /* ---- frame and schema agree ---- */
 
 static uint64_t seed = 0x243f6a8885a308d3;
@@ -154,6 +260,36 @@ static void test_agree_v2(void)
     agree(SCHEMA_V2);
 }
 
+/* A sum that is wrong is the parser's to see; all else both see alike. */
+static void test_agree_fix(void)
+{
+    static const uint8_t likely_bytes[] = "80/9=1.\001TFIX";
+    const struct schema *schema = schema_of(SCHEMA_FIX);
+    unsigned int wrong = 0, good = 0;
+    for (int i = 0; i < 200000; i++) {
+        uint8_t bytes[64] = FIX_A;
+        uint32_t length = sizeof(FIX_A) - 1;
+        struct message message = {0};
+        for (uint32_t n = chance(4); n > 0; n--)
+            bytes[chance(length)] = chance(2) ? likely_bytes[chance(12)] : (uint8_t)chance(256);
+        length = chance(4) ? length : chance(length + 1);
+        uint8_t *exact = malloc(length + 1);
+        uint8_t *data = exact + 1;
+        memcpy(data, bytes, length);
+        struct frame frame = frame_next(SCHEMA_FIX, data, length);
+        int result = schema->parse(data, frame.length, &message);
+        bool framed = result == 0 || SCHEMA_REASON(result) == REASON_bad_checksum;
+        if (frame.well_formed != framed || (!frame.well_formed && frame.length != length) ||
+            (result == 0 && (message.payload < data ||
+                             message.payload + message.length + 7 != data + frame.length)))
+            wrong++;
+        good += result == 0;
+        free(exact);
+    }
+    CU_ASSERT_EQUAL(wrong, 0);
+    CU_ASSERT(good > 20000 && good < 160000);
+}
+
 int main(void)
 {
     CU_TestInfo tests[] = {
@@ -164,6 +300,10 @@ int main(void)
         {"several in a datagram", test_walk},
         {"agrees with the v1 parser, 200,000 mutations", test_agree_v1},
         {"agrees with the v2 parser, 200,000 mutations", test_agree_v2},
+        {"agrees with the FIX parser, 200,000 mutations", test_agree_fix},
+        {"FIX", test_fix},
+        {"streams, cut at every byte", test_stream},
+        {"a stream of garbage", test_garbage},
         CU_TEST_INFO_NULL,
     };
     CU_SuiteInfo suites[] = {{.pName = "frame", .pTests = tests}, CU_SUITE_INFO_NULL};

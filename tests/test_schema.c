@@ -119,6 +119,51 @@ static void test_v2_rejected(void)
     check_rejected(SCHEMA_V2, bad, sizeof(bad) / sizeof(bad[0]));
 }
 
+/* Sums by hand: tests/test_reference.py has the same ones. */
+#define FIX_GOOD "8=FIX.4.1\0019=10\00135=0\00158=a\00110=216\001"
+
+static void test_fix(void)
+{
+    static const struct bad bad[] = {
+        {BYTES(""), REASON_empty},
+        {BYTES("8=FI"), REASON_truncated},
+        {BYTES("8=FIX.4.1\0019=10"), REASON_truncated},
+        {BYTES("8=FIX.4.1\0019=11\00135=0\00158=a\00110=216\001"), REASON_truncated},
+        {BYTES("8=FIX.4.1\0019=9\00135=0\00158=a\00110=216\001"), REASON_wrong_length},
+        {BYTES("8=FIX.4.1\0019=10\00135=0\00158=ab10=216\001"), REASON_wrong_length},
+        {BYTES("8=FIX.4.1\0019=10\00135=0\00158=a\00110=2160"), REASON_wrong_length},
+        {BYTES("8=FIX.4.1\0019=10\00135=0\00158=a\00110=2x6\001"), REASON_bad_digit},
+        {BYTES("8=FIX.4.1\0019=10\00135=0\00158=a\00110=215\001"), REASON_bad_checksum},
+        {BYTES("8=FIX.4.1\0019=10\00135=0\00158=a\00110=472\001"), REASON_bad_checksum},
+        {BYTES("8=FIX.4.1\0019=1x\00135=0"), REASON_bad_digit},
+        {BYTES("8=FIX.4.1\0019=\00135=0"), REASON_bad_digit},
+        {BYTES("8=FIX.4.1\0019=65536\001"), REASON_bad_length},
+        {BYTES("8=FIX.4.1\0019=000000010\001"), REASON_bad_length},
+        {BYTES("8=FIX.4:1\0019=10\001"), REASON_bad_header},
+        {BYTES("8=FIXX4.1\0019=10\001"), REASON_bad_header},
+        {BYTES("9=10\0018=FIX.4.1\001"), REASON_bad_header},
+    };
+    const struct schema *fix = schema_of(SCHEMA_FIX);
+    uint8_t out[64];
+    struct message message;
+
+    check_rejected(SCHEMA_FIX, bad, sizeof(bad) / sizeof(bad[0]));
+    CU_ASSERT_EQUAL_FATAL(fix->parse(BYTES(FIX_GOOD), &message), 0);
+    CU_ASSERT_EQUAL(message.length, 10);
+    CU_ASSERT(memcmp(message.payload, "35=0\00158=a\001", 10) == 0);
+    /* The same payload back: the same message. Another begin: longer by one. */
+    memcpy(out + fix->header_bytes, message.payload, 10);
+    CU_ASSERT_EQUAL(fix->serialise(out, sizeof(out), &message, 10), sizeof(FIX_GOOD) - 1);
+    CU_ASSERT(memcmp(out, FIX_GOOD, sizeof(FIX_GOOD) - 1) == 0);
+    message.whole = (const uint8_t *)"8=FIXT.1.1\001";
+    memcpy(out + fix->header_bytes, message.payload, 10);
+    CU_ASSERT_EQUAL(fix->serialise(out, sizeof(out), &message, 10), sizeof(FIX_GOOD));
+    CU_ASSERT_EQUAL(fix->parse(out, sizeof(FIX_GOOD), &message), 0);
+    /* Room for all but one byte. */
+    int result = fix->serialise(out, sizeof(FIX_GOOD) - 1, &message, 10);
+    CU_ASSERT_EQUAL(SCHEMA_REASON(result), REASON_reply_too_big);
+}
+
 static void test_longest(void)
 {
     static uint8_t bytes[12 + 65535] = {0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0xff, 0xff};
@@ -193,17 +238,18 @@ static void test_facts(void)
         uint32_t header, longest;
     } facts[] = {{SCHEMA_V1, "v1", 15, 9999},
                  {SCHEMA_V2, "v2", 12, 65535},
+                 {SCHEMA_FIX, "fix", 19, 65535},
                  {SCHEMA_DATAGRAM, "datagram", 0, 65535}};
-    static const char *const reasons[] = {"empty",       "truncated",    "bad_header",
-                                          "bad_digit",   "bad_length",   "oversized",
-                                          "bad_payload", "reply_too_big"};
-    for (size_t i = 0; i < 3; i++) {
+    static const char *const reasons[] = {
+        "empty",       "truncated",     "bad_header",   "bad_digit",    "bad_length",  "oversized",
+        "bad_payload", "reply_too_big", "wrong_length", "bad_checksum", "bad_encoding"};
+    for (size_t i = 0; i < sizeof(facts) / sizeof(facts[0]); i++) {
         const struct schema *schema = schema_of(facts[i].schema);
         CU_ASSERT_STRING_EQUAL(schema->name, facts[i].name);
         CU_ASSERT_EQUAL(schema->header_bytes, facts[i].header);
         CU_ASSERT_EQUAL(schema->payload_max, facts[i].longest);
     }
-    CU_ASSERT_EQUAL_FATAL(REASON_COUNT, 8);
+    CU_ASSERT_EQUAL_FATAL(REASON_COUNT, 11);
     for (int i = 0; i < REASON_COUNT; i++)
         CU_ASSERT_STRING_EQUAL(reason_name[i], reasons[i]);
 }
@@ -211,10 +257,15 @@ static void test_facts(void)
 int main(void)
 {
     CU_TestInfo tests[] = {
-        {"parsed", test_parsed},           {"v1 rejected", test_v1_rejected},
-        {"v2 rejected", test_v2_rejected}, {"longest", test_longest},
-        {"serialised", test_serialised},   {"decimal digits", test_decimal},
-        {"names and sizes", test_facts},   CU_TEST_INFO_NULL,
+        {"parsed", test_parsed},
+        {"v1 rejected", test_v1_rejected},
+        {"v2 rejected", test_v2_rejected},
+        {"fix", test_fix},
+        {"longest", test_longest},
+        {"serialised", test_serialised},
+        {"decimal digits", test_decimal},
+        {"names and sizes", test_facts},
+        CU_TEST_INFO_NULL,
     };
     CU_SuiteInfo suites[] = {{.pName = "schema", .pTests = tests}, CU_SUITE_INFO_NULL};
     return unit_run(suites);

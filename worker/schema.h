@@ -4,7 +4,10 @@
  *
  *   v1        |00000001|0008|abcdefgh    id 8 decimal digits, length 4, payload; 15 bytes of header
  *   v2        id u64, length u32, both big-endian, payload; 12 bytes of header
+ *   fix       8=FIX.4.1|9=8|payload|10=042| with SOH for |
  *   datagram  payload alone
+ *
+ * Each has its form drawn in its own file.
  *
  * parse() checks everything and says why not; the reasons are tried in the order of their list,
  * byte by byte over the header. Input is hostile: it is counted by reason, never fatal.
@@ -17,17 +20,18 @@
 
 #include <stdint.h>
 
-/* A parsed request; `payload` points into the caller's bytes. */
+/* A parsed request; its pointers reach into the caller's bytes. */
 struct message {
     uint64_t id;
     const uint8_t *payload;
     uint32_t length;
+    const uint8_t *whole; /* the request, where the reply needs more of it than the id; else NULL */
 };
 
 struct schema {
     const char *name;
-    uint32_t header_bytes;
-    uint32_t payload_max; /* longest payload whose length can be written */
+    uint32_t header_bytes; /* room in front of a reply's payload; what a request has may differ */
+    uint32_t payload_max;  /* longest payload whose length can be written */
     /* 0, or -1 - reason */
     int (*parse)(const uint8_t *bytes, uint32_t length, struct message *message);
     /*

@@ -5,24 +5,32 @@ Shares no code with the stages, so that an error in either shows as a difference
 
 A datagram is walked from its start. While a well-framed request stands at the position it is one
 request; if bytes remain that do not frame, all of them together are one malformed request. An empty
-v1 or v2 datagram is one malformed request, so every datagram holds at least one.
+datagram is one malformed request (but for `datagram`), so every datagram holds at least one.
 
     v1        |00000001|0008|abcdefgh      id 8 digits, length 4 digits, payload
     v2        u64 id, u32 length           big-endian, then the payload
+    fix       8=FIX.4.1|9=8|payload|10=…|  reference_fix.py
     datagram  the whole datagram, any bytes, none as well
 
 The wire id is the id field of a well-framed v1 or v2 request, and XXH3_64bits (seed 0) of the bytes
-of any other: malformed ones and every `datagram` request.
+of any other: malformed ones and every `fix` or `datagram` request.
+
+In a stream (TCP) what cannot be the beginning of a request any more is malformed: of v1 and v2 the
+bytes that show it, and the rest of the stream is lost; of `fix` all up to the next message.
 """
 
 import re
 import struct
 from collections.abc import Callable
-from typing import NamedTuple
 
 from xxhash import xxh3_64_intdigest
 
-SCHEMAS = ("v1", "v2", "datagram")
+from ticklab import reference_fix
+from ticklab.reference_base import Request, malformed
+
+SCHEMAS = ("v1", "v2", "fix", "datagram")
+STREAMS = ("v1", "v2", "fix")  # of those, which a stream of bytes can hold
+RESYNCS = ("fix",)  # where a stream goes on behind what is malformed
 REASONS = (
     "empty",
     "truncated",
@@ -32,6 +40,9 @@ REASONS = (
     "oversized",
     "bad_payload",
     "reply_too_big",
+    "wrong_length",
+    "bad_checksum",
+    "bad_encoding",
 )
 
 V1_HEADER_BYTES = 15
@@ -47,46 +58,18 @@ _ROTATED = bytes.maketrans(
 )
 
 
-class Request(NamedTuple):
-    """One request as it stands in a datagram.
-
-    `id` is the wire id, `raw` all bytes of the request, `payload` what the handler gets. `reason`
-    is None, or why the framing refuses it; a malformed request has an empty payload.
-    """
-
-    id: int
-    payload: bytes
-    raw: bytes
-    reason: str | None
-
-
 def frame(schema: str, datagram: bytes) -> list[Request]:
     """The requests of one UDP payload, in order; at least one."""
     return _FRAMES[schema](datagram)
 
 
 def frame_stream(schema: str, data: bytes) -> tuple[list[Request], bytes]:
-    """The requests at the beginning of a stream, and the bytes that may yet become one.
+    """The requests of the first bytes of a stream, in order, and the bytes that are none yet.
 
-    Malformed bytes are one request: all of them, but in FIX those up to the next beginning of one.
+    Where the last request is not `framed` and the schema does not resynchronise (RESYNCS), the
+    connection is broken there and the rest is lost.
     """
-    requests: list[Request] = []
-    at, size = 0, len(data)
-    while at < size:
-        needed = _NEEDED[schema](data, at)
-        if needed is None:
-            return requests, data[at:]
-        length, good = needed
-        if at + length > size:
-            return requests, data[at:]
-        raw = data[at : at + length] if good or schema == "fix" else data[at:]
-        if good and schema != "fix":
-            requests += frame(schema, raw)
-        else:
-            reason = None if good else "bad_header"
-            requests.append(Request(xxh3_64_intdigest(raw), raw if good else b"", raw, reason))
-        at += len(raw)
-    return requests, b""
+    return _STREAMS[schema](data)
 
 
 def reply(
@@ -96,10 +79,12 @@ def reply(
 
     `slot_capacity` is how many bytes of a request or reply a ring slot holds; None: no limit.
     """
+    if slot_capacity is not None and len(request.raw) > slot_capacity:
+        # The parser sees as much of a malformed one as fits.
+        seen = request.raw[:slot_capacity]
+        return "oversized" if request.framed else str(frame(schema, seen)[0].reason)
     if request.reason is not None:
         return request.reason
-    if slot_capacity is not None and len(request.raw) > slot_capacity:
-        return "oversized"
     payload = HANDLERS[handler](request.payload)
     if payload is None:
         return "bad_payload"
@@ -107,6 +92,8 @@ def reply(
         answer = b"%b%04d|%b" % (request.raw[:10], len(payload), payload)
     elif schema == "v2":
         answer = V2_HEADER.pack(request.id, len(payload)) + payload
+    elif schema == "fix":
+        answer = reference_fix.answer(request, payload)
     else:
         answer = payload
     if slot_capacity is not None and len(answer) > slot_capacity:
@@ -150,7 +137,7 @@ def _frame_v1(datagram: bytes) -> list[Request]:
         requests.append(Request(int(header[1]), datagram[begin:end], datagram[at:end], None))
         at = end
     if at < size or not requests:
-        requests.append(_malformed(datagram[at:], _v1_reason))
+        requests.append(malformed(datagram[at:], _v1_reason))
     return requests
 
 
@@ -166,7 +153,7 @@ def _frame_v2(datagram: bytes) -> list[Request]:
         requests.append(Request(request, datagram[begin:end], datagram[at:end], None))
         at = end
     if at < size or not requests:
-        requests.append(_malformed(datagram[at:], _v2_reason))
+        requests.append(malformed(datagram[at:], _v2_reason))
     return requests
 
 
@@ -174,54 +161,47 @@ def _frame_datagram(datagram: bytes) -> list[Request]:
     return [Request(xxh3_64_intdigest(datagram), datagram, datagram, None)]
 
 
-_FRAMES = {"v1": _frame_v1, "v2": _frame_v2, "datagram": _frame_datagram}
+def _stream_v1(data: bytes) -> tuple[list[Request], bytes]:
+    requests = []
+    at = 0
+    while header := _v1_header(data, at):
+        end = at + V1_HEADER_BYTES + int(header[2])
+        if end > len(data):
+            return requests, data[at:]
+        requests.append(
+            Request(int(header[1]), data[at + V1_HEADER_BYTES : end], data[at:end], None)
+        )
+        at = end
+    for end in range(at + 1, min(len(data), at + V1_HEADER_BYTES) + 1):
+        if _v1_reason(data[at:end]) != "truncated":
+            requests.append(malformed(data[at:end], _v1_reason))
+            return requests, data[end:]
+    return requests, data[at:]
 
 
-_v1_form = "|dddddddd|dddd|"
+def _stream_v2(data: bytes) -> tuple[list[Request], bytes]:
+    requests = []
+    at = 0
+    while len(data) - at >= V2_HEADER.size:
+        begin = at + V2_HEADER.size
+        if _v2_reason(data[at:begin]) == "bad_length":
+            requests.append(malformed(data[at:begin], _v2_reason))
+            return requests, data[begin:]
+        end = begin + V2_HEADER.unpack_from(data, at)[1]
+        if end > len(data):
+            break
+        requests += _frame_v2(data[at:end])
+        at = end
+    return requests, data[at:]
 
 
-def _needed_v1(data: bytes, at: int) -> tuple[int, bool] | None:
-    """Bytes of the request at `at` and whether it can be one; None: its header is not whole."""
-    header = data[at : at + V1_HEADER_BYTES]
-    for form, byte in zip(_v1_form, header, strict=False):
-        if byte != ord("|") if form == "|" else not ord("0") <= byte <= ord("9"):
-            return 1, False
-    whole = len(header) == V1_HEADER_BYTES
-    return (V1_HEADER_BYTES + int(header[10:14]), True) if whole else None
-
-
-def _needed_v2(data: bytes, at: int) -> tuple[int, bool] | None:
-    if len(data) - at < V2_HEADER.size:
-        return None
-    length = V2_HEADER.unpack_from(data, at)[1]
-    return (V2_HEADER.size + length, True) if length <= V2_LENGTH_MAX else (1, False)
-
-
-_fix_begin = re.compile(rb"8=[^\x01]{1,16}\x019=(\d{1,6})\x01").match
-
-
-def _needed_fix(data: bytes, at: int) -> tuple[int, bool] | None:
-    header = _fix_begin(data, at)
-    if header:
-        end = header.end() + int(header[1])
-        if len(data) < end + 7:
-            return None
-        total = sum(data[at:end]) & 0xFF
-        if data[end : end + 7] == b"10=%03d\x01" % total:
-            return end + 7 - at, True
-    elif len(data) - at < 27 and data[at : at + 2] == b"8="[: len(data) - at]:
-        return None
-    begin = data.find(b"8=", at + 1)
-    if begin < 0:
-        begin = len(data) - (data[-1:] == b"8" and len(data) - 1 > at)
-    return begin - at, False
-
-
-_NEEDED = {"v1": _needed_v1, "v2": _needed_v2, "fix": _needed_fix}
-
-
-def _malformed(raw: bytes, reason: Callable[[bytes], str]) -> Request:
-    return Request(xxh3_64_intdigest(raw), b"", raw, reason(raw) if raw else "empty")
+_FRAMES = {
+    "v1": _frame_v1,
+    "v2": _frame_v2,
+    "fix": reference_fix.frame,
+    "datagram": _frame_datagram,
+}
+_STREAMS = {"v1": _stream_v1, "v2": _stream_v2, "fix": reference_fix.stream}
 
 
 def _v1_reason(raw: bytes) -> str:

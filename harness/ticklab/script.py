@@ -157,8 +157,7 @@ def prepare(path: str | Path, options: Options, cache_dir: str | Path) -> Script
 
     Options that say nothing about this capture are its caller's to check.
     """
-    modules = (__file__, capture.__file__, reference.__file__, streams.__file__)
-    code = b"".join(Path(file).read_bytes() for file in modules)
+    code = capture.code_of(__file__, capture.__file__, streams.__file__)
     parameters = {"script": True, **vars(options)}
 
     def make(sha256: str, directory: Path) -> dict:
