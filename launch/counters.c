@@ -221,6 +221,29 @@ static json_t *rx_counts(const struct pipeline *pipeline)
                      (json_int_t)load_acquire(&cell->issued), "dropped", dropped);
 }
 
+/* Sequence numbers, a feed each. */
+static json_t *feed_counts(const struct pipeline *pipeline)
+{
+    json_t *feeds = json_array();
+    struct feed_figures feed;
+
+    for (uint32_t i = 0; i <= FEEDS_MAX; i++) {
+        if (!feed_read(&pipeline->cells->feeds, i, &feed))
+            continue;
+        json_t *counts =
+            json_pack("{s:I, s:I, s:I, s:I, s:I}", "messages", (json_int_t)feed.messages, "gaps",
+                      (json_int_t)feed.gaps, "missing", (json_int_t)feed.missing, "repeated",
+                      (json_int_t)feed.repeated, "resets", (json_int_t)feed.resets);
+        if (i < FEEDS_MAX)
+            json_object_update_new(
+                counts, json_pack("{s:i, s:I, s:I, s:I}", "protocol", (int)feed.protocol, "channel",
+                                  (json_int_t)feed.channel, "session", (json_int_t)feed.session,
+                                  "next", (json_int_t)feed.next));
+        json_array_append_new(feeds, counts);
+    }
+    return feeds;
+}
+
 /* ---- lanes ---- */
 
 static json_t *lane_counts(const struct pipeline *pipeline, uint64_t *discarded)
@@ -264,13 +287,14 @@ json_t *counters_snapshot(const struct pipeline *pipeline)
         json_object_set_new(stages, process->name,
                             stage_counts(&pipeline->cells->cell[process->cell]));
     }
-    return json_pack("{s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o*, s:o*}", "tsc",
+    return json_pack("{s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o*, s:o*, s:o}", "tsc",
                      (json_int_t)pair.tsc, "realtime_ns", (json_int_t)pair.real_ns, "rx",
                      rx_counts(pipeline), "to_worker", ring_counts(pipeline->to_worker, workers),
                      "to_tx", ring_counts(pipeline->to_tx, workers), "outcomes", outcomes(pipeline),
                      "repeated", repeated(pipeline), "sockets", counters_sockets(pipeline),
                      "stages", stages, "lanes", lane_counts(pipeline, &discarded), "connections",
-                     counters_connections(pipeline), "replies", counters_replies(pipeline));
+                     counters_connections(pipeline), "replies", counters_replies(pipeline), "feed",
+                     feed_counts(pipeline));
 }
 
 json_t *counters_stats(const struct pipeline *pipeline)

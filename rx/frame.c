@@ -39,6 +39,27 @@ static bool frame_v2(const uint8_t *data, uint32_t length, struct frame *frame)
     return true;
 }
 
+struct frame frame_malformed(const uint8_t *data, uint32_t length)
+{
+    return (struct frame){.id = XXH3_64bits(data, length), .length = length};
+}
+
+/* What is neither a good v1 nor a good v2; apart, so that these pay nothing for it. */
+static __attribute__((noinline)) struct frame frame_other(enum config_schema schema,
+                                                          const uint8_t *data, uint32_t length)
+{
+    struct frame frame = {.length = length, .well_formed = true};
+
+    if (schema == SCHEMA_IEX && segment_frame(data, length, &frame.id))
+        return frame;
+    if ((schema == SCHEMA_FIX && fix_measure(data, length, &frame.length) == FRAME_WHOLE) ||
+        schema == SCHEMA_DATAGRAM) {
+        frame.id = XXH3_64bits(data, frame.length);
+        return frame;
+    }
+    return frame_malformed(data, length);
+}
+
 struct frame frame_next(enum config_schema schema, const uint8_t *data, uint32_t length)
 {
     struct frame frame = {.length = length, .well_formed = true};
@@ -47,11 +68,7 @@ struct frame frame_next(enum config_schema schema, const uint8_t *data, uint32_t
         return frame;
     if (schema == SCHEMA_V2 && frame_v2(data, length, &frame))
         return frame;
-    if (schema == SCHEMA_FIX && fix_measure(data, length, &frame.length) != FRAME_WHOLE)
-        frame = (struct frame){.length = length};
-    frame.id = XXH3_64bits(data, frame.length);
-    frame.well_formed = frame.well_formed && schema != SCHEMA_V1 && schema != SCHEMA_V2;
-    return frame;
+    return frame_other(schema, data, length);
 }
 
 /* ---- streams ---- */

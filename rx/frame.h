@@ -5,6 +5,7 @@
  *   v1        |00000001|0008|abcdefgh       id: 8 decimal digits, length: 4, then so many bytes
  *   v2        u64 id, u32 length (big-endian), then so many bytes
  *   fix       8=FIX.4.1|9=112|…|10=042| with SOH for |; id: XXH3-64 of its bytes
+ *   iex       a segment of one message (rx/segment.h says how a datagram becomes such); id: its number
  *   datagram  the whole datagram is one request
  *
  * What does not frame is, with all that follows it, one malformed request: the worker's parser says
@@ -25,6 +26,9 @@ struct frame {
     uint32_t length; /* bytes; all that is left where malformed */
     bool well_formed;
 };
+
+/* What does not frame. */
+struct frame frame_malformed(const uint8_t *data, uint32_t length);
 
 /* The request at the beginning of `data`, what is left of a datagram. */
 struct frame frame_next(enum config_schema schema, const uint8_t *data, uint32_t length);

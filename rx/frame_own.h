@@ -4,6 +4,7 @@
 #define TICKLINE_RX_FRAME_OWN_H
 
 #include "rx/frame.h"
+#include "rx/segment.h"
 
 enum { FRAME_PAYLOAD_MAX = 65535 };
 
@@ -18,5 +19,8 @@ enum frame_state fix_measure(const uint8_t *data, uint32_t length, uint32_t *siz
 
 /* The same; what is BROKEN reaches to the next message. */
 enum frame_state fix_stream(const uint8_t *data, uint32_t length, uint32_t *size);
+
+/* A segment of one message, the form of a request in a ring's slot; its id. */
+bool segment_frame(const uint8_t *data, uint32_t length, uint64_t *id);
 
 #endif

@@ -8,7 +8,7 @@
  *
  * says where in the batch a successor goes on: with the same request under the same number.
  */
-#include "rx/put.h"
+#include "rx/datagram.h"
 #include "rx/socket.h"
 #include "shm/peer.h"
 #include "stage/io.h"
@@ -26,20 +26,13 @@ struct udp {
     struct received *batch;
     uint32_t batch_count;
     uint32_t batch_next;
-    uint32_t offset;
+    struct rx_cursor cursor;
 };
 
-/* On to the next request of the datagram; true where that was the last, which completes it. */
-static bool pass_frame(struct stage *stage, struct udp *udp, const struct received *datagram,
-                       const struct frame *frame)
+static void count_datagram(struct stage *stage, const struct received *datagram)
 {
-    udp->offset += frame->length;
-    if (udp->offset < datagram->length)
-        return false;
-    udp->offset = 0;
     stage->figures.datagrams++;
     stage->figures.bytes += datagram->length;
-    return true;
 }
 
 /* Gives each datagram of a batch the flow of its sender's place, before a request of it has a number. (No
@@ -66,11 +59,12 @@ static void resume(struct stage *stage, struct rx *rx, const struct receiver_mar
     stage->figures.bytes = mark->bytes;
     while (udp->batch_next < udp->batch_count && rx->issued < done) {
         const struct received *datagram = &udp->batch[udp->batch_next];
-        struct frame frame =
-            frame_next(rx->schema, datagram->data + udp->offset, datagram->length - udp->offset);
-        rx->issued++;
-        if (pass_frame(stage, udp, datagram, &frame))
+        rx->issued +=
+            rx_skip(rx->schema, datagram->data, datagram->length, done - rx->issued, &udp->cursor);
+        if (udp->cursor.offset == 0) {
+            count_datagram(stage, datagram);
             udp->batch_next++;
+        }
     }
     if (rx->issued != done)
         region_corrupt("requests of the batch", done, rx->issued);
@@ -144,22 +138,21 @@ static int udp_open(struct stage *stage, struct rx *rx)
 
 /* ---- poll ---- */
 
-static int take_datagram(struct stage *stage, struct rx *rx, const struct received *datagram)
+static int take_datagram(struct stage *stage, struct rx *rx, const struct received *received)
 {
     struct udp *udp = rx->own;
-    struct rx_request request = {
-        .kernel_ns = datagram->kernel_ns,
-        .flow = datagram->source ^ datagram->socket,
+    const struct rx_datagram datagram = {
+        .data = received->data,
+        .length = received->length,
+        .kernel_ns = received->kernel_ns,
+        .flow = received->source ^ received->socket,
         .place = (uint16_t)udp->batch_next,
     };
-    do {
-        request.data = datagram->data + udp->offset;
-        request.frame = frame_next(rx->schema, request.data, datagram->length - udp->offset);
-        int err = rx_put(stage, rx, &request);
-        if (err < 0)
-            return err;
-    } while (!pass_frame(stage, udp, datagram, &request.frame));
-    return 0;
+
+    int err = rx_put_datagram(stage, rx, &datagram, &udp->cursor);
+    if (err == 0)
+        count_datagram(stage, received);
+    return err;
 }
 
 /* Its datagrams were received; the requests in them were not. */
@@ -167,7 +160,7 @@ static void leave_batch(struct stage *stage, struct udp *udp)
 {
     stage->figures.datagrams += udp->batch_count - udp->batch_next;
     udp->batch_next = udp->batch_count;
-    udp->offset = 0;
+    udp->cursor = (struct rx_cursor){0};
 }
 
 static int udp_poll(struct stage *stage, struct rx *rx)

@@ -54,6 +54,7 @@ static uint64_t cells_layout(void)
         offsetof(struct cells, sending),
         offsetof(struct cells, repeats),
         offsetof(struct cells, streams),
+        offsetof(struct cells, feeds),
     };
     return region_hash(parts, sizeof(parts) / sizeof(parts[0]));
 }

@@ -23,6 +23,7 @@
 #ifndef TICKLINE_SHM_CELL_H
 #define TICKLINE_SHM_CELL_H
 
+#include "shm/feed.h"
 #include "shm/points.h"
 #include "shm/region.h"
 
@@ -191,6 +192,8 @@ struct cells {
     _Alignas(LINE_PAIR_BYTES) struct cell_repeats repeats;
     /* tx */
     _Alignas(LINE_PAIR_BYTES) struct cell_streams streams;
+    /* rx: sequence numbers (schema iex) */
+    _Alignas(LINE_PAIR_BYTES) struct feeds feeds;
 };
 
 enum { CELLS_OFFSET = PAGE_BYTES };

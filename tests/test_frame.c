@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Framing, and that it agrees with the worker's parsers, which are written apart from it. */
 #include "rx/frame.h"
+#include "rx/segment.h"
 #include "tests/unit.h"
 #include "worker/schema.h"
 
@@ -198,6 +199,61 @@ static void test_fix(void)
     CU_ASSERT(!frame.well_formed && frame.length == 33);
 }
 
+/* ---- segments ---- */
+
+/* Three messages, of 3, 0 and 2 bytes, the first with number 1,000 and 500 bytes into the stream. */
+static const uint8_t
+    three[51] = {1,   0,   3,   0x80, 7, 0,           0, 0,           9,  0,        0,
+                 0,   11,  0,   3,    0, [16] = 0xf4, 1, [24] = 0xe8, 3,  [40] = 3, 0,
+                 'a', 'b', 'c', 0,    0, 2,           0, 'd',         'e'};
+
+static void test_segment(void)
+{
+    static const uint32_t at[] = {40, 45, 47}, bytes[] = {5, 2, 4};
+    static const char *const messages[] = {"\3\0abc", "\0\0", "\2\0de"};
+    struct segment segment;
+    uint8_t out[64];
+
+    CU_ASSERT_FATAL(segment_read(three, sizeof(three), &segment));
+    CU_ASSERT(segment.first == 1000 && segment.count == 3);
+    CU_ASSERT(segment.channel == 7 && segment.session == 9 && segment.protocol == 0x8003);
+    for (uint32_t i = 0; i < 3; i++) {
+        CU_ASSERT_EQUAL(segment_message_bytes(three + at[i]), bytes[i]);
+        CU_ASSERT_EQUAL(segment_alone(three, at[i], 1000 + i, out), 40 + bytes[i]);
+        CU_ASSERT(memcmp(out + 40, messages[i], bytes[i]) == 0);
+        CU_ASSERT(out[12] == bytes[i] && out[14] == 1 && out[24] == 0xe8 + i);
+        CU_ASSERT_EQUAL(out[16] + 256 * out[17], 500 + at[i] - 40);
+        struct frame frame = frame_next(SCHEMA_IEX, out, 40 + bytes[i]);
+        CU_ASSERT(frame.well_formed && frame.id == 1000 + i && frame.length == 40 + bytes[i]);
+    }
+    CU_ASSERT(!frame_next(SCHEMA_IEX, three, sizeof(three)).well_formed);
+}
+
+/* Every length but the right one, and each byte of the header and of lengths wrong. */
+static void test_segment_broken(void)
+{
+    struct segment segment;
+    uint8_t bytes[sizeof(three) + 8] = {0};
+    for (uint32_t length = 0; length < sizeof(three); length++) {
+        uint8_t *exact = malloc(length + 1);
+        memcpy(exact + 1, three, length);
+        CU_ASSERT(!segment_read(exact + 1, length, &segment));
+        free(exact);
+    }
+    static const uint8_t matter[] = {0, 2, 3, 12, 13, 14, 15, 40, 41, 45, 46, 47, 48};
+    for (size_t i = 0; i < sizeof(matter); i++) {
+        memcpy(bytes, three, sizeof(three));
+        bytes[matter[i]] ^= 0x20;
+        CU_ASSERT(!segment_read(bytes, sizeof(three), &segment));
+    }
+    memcpy(bytes, three, sizeof(three));
+    CU_ASSERT(segment_read(bytes, sizeof(bytes), &segment)); /* more than its payload */
+    bytes[2] = 4;                                            /* DEEP */
+    CU_ASSERT(segment_read(bytes, sizeof(bytes), &segment));
+    memset(bytes + 12, 0, 4); /* a heartbeat */
+    CU_ASSERT(segment_read(bytes, 40, &segment) && segment.count == 0);
+}
+
 /* ---- frame and schema agree ---- */
 
 static uint64_t seed = 0x243f6a8885a308d3;
@@ -304,6 +360,8 @@ int main(void)
         {"FIX", test_fix},
         {"streams, cut at every byte", test_stream},
         {"a stream of garbage", test_garbage},
+        {"segment", test_segment},
+        {"segment, broken", test_segment_broken},
         CU_TEST_INFO_NULL,
     };
     CU_SuiteInfo suites[] = {{.pName = "frame", .pTests = tests}, CU_SUITE_INFO_NULL};

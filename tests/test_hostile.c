@@ -198,7 +198,7 @@ static void test_ring_words(void)
          CORRUPT "ring slot kind: expected 3 (0x3), found 4 (0x4)\n"},
         {{slot_at(HELD) + kind, 2, REASON_COUNT << 8 | RING_REJECTED},
          child_take,
-         CORRUPT "ring slot reason: expected 7 (0x7), found 8 (0x8)\n"},
+         CORRUPT "ring slot reason: expected 10 (0xa), found 11 (0xb)\n"},
     };
 #undef CORRUPT
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {

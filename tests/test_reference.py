@@ -2,6 +2,7 @@
 """Framing, reasons, wire ids, handlers and replies against examples written out by hand."""
 
 import gzip
+import struct
 from collections import Counter
 from pathlib import Path
 
@@ -261,6 +262,51 @@ def test_payloads_that_are_no_numbers(schema):
     for name, mutate in kinds.items():
         (request,) = reference.frame(schema, mutate(good))
         assert reference.reply(schema, "fizzbuzz", request) == "bad_payload", name
+
+
+# ---- IEX -----------------------------------------------------------------------------------------
+
+EVENT = b"\x12\0EO12345678AAPL    "
+
+
+def segment(*messages: bytes, first: int = 12345, **changed: int) -> bytes:
+    """A segment of DEEP; `payload` and `count` can be made wrong."""
+    payload = b"".join(messages)
+    head = (1, 0, changed.get("protocol", 0x8004), 7, 9, changed.get("payload", len(payload)))
+    head += (changed.get("count", len(messages)), 500, first, 0)
+    return struct.pack("<BBHIIHHQQQ", *head) + payload
+
+
+def test_segment_is_a_request_for_each_message():
+    requests = reference.frame("iex", segment(EVENT, b"\3\0?ab") + b"behind")
+    assert [(r.id, r.payload, r.reason) for r in requests] == [
+        (12345, EVENT[2:], None),
+        (12346, b"?ab", None),
+    ]
+    second = struct.pack("<BBHIIHHQQQ", 1, 0, 0x8004, 7, 9, 5, 1, 520, 12346, 0) + b"\3\0?ab"
+    assert requests[1].raw == second
+    assert reference.reply("iex", "rot1", requests[1]) == second[:-3] + b"?bc"
+    assert reference.frame("iex", segment()) == []
+
+
+@pytest.mark.parametrize(
+    ("datagram", "reasons_"),
+    [
+        (b"", ["empty"]),
+        (segment()[:39], ["truncated"]),
+        (b"\2" + segment()[1:], ["bad_header"]),
+        (segment(protocol=0x8002), ["bad_header"]),
+        (segment(EVENT, payload=21), ["truncated"]),
+        (segment(EVENT, payload=19), ["wrong_length"]),
+        (segment(EVENT, count=0), ["wrong_length"]),
+        (segment(EVENT, count=2), ["wrong_length"]),
+        (segment(EVENT, b"\0\0", EVENT), [None, "wrong_length", None]),
+        (segment(b"\x11\0" + EVENT[2:-1]), ["wrong_length"]),
+        (segment(b"\x13\0" + EVENT[2:] + b"+"), [None]),
+    ],
+)
+def test_segments(datagram, reasons_):
+    assert reasons("iex", datagram) == reasons_
 
 
 # ---- FIX, and streams ----------------------------------------------------------------------------

@@ -164,6 +164,78 @@ static void test_fix(void)
     CU_ASSERT_EQUAL(SCHEMA_REASON(result), REASON_reply_too_big);
 }
 
+/* A segment of `count` messages at `messages`, of which the header says `payload` bytes. */
+static uint32_t write_segment(uint8_t *out, uint32_t count, const char *messages, uint32_t bytes,
+                              uint32_t payload)
+{
+    static const uint8_t header[40] = {1, 0, 4, 0x80, 7, 0, 0, 0, 9, [24] = 0x39, 0x30};
+    memcpy(out, header, sizeof(header));
+    out[12] = (uint8_t)payload;
+    out[14] = (uint8_t)count;
+    memcpy(out + 40, messages, bytes);
+    return 40 + bytes;
+}
+
+#define EVENT "\x12\0EO12345678AAPL    " /* a security event, 18 bytes */
+
+static void test_iex(void)
+{
+    static const struct {
+        uint32_t count;
+        const char *messages;
+        uint32_t bytes, payload;
+        int reason; /* -1: well-formed */
+    } cases[] = {
+        {1, EVENT, 20, 20, -1},
+        {1, EVENT "x", 21, 20, -1},                   /* what follows is nobody's */
+        {1, "\x03\0?ab", 5, 5, -1},                   /* an unknown type */
+        {1, "\x13\0EO12345678AAPL    +", 21, 21, -1}, /* grown */
+        {1, "\x11\0EO12345678AAPL   ", 19, 19, REASON_wrong_length},
+        {1, "\0\0", 2, 2, REASON_wrong_length},
+        {1, EVENT, 20, 21, REASON_truncated},
+        {1, EVENT, 20, 19, REASON_wrong_length},
+        {0, EVENT, 20, 20, REASON_wrong_length},
+        {0, "", 0, 0, REASON_wrong_length},
+        {2, EVENT EVENT, 40, 40, REASON_wrong_length},
+        {1, EVENT EVENT, 40, 40, REASON_wrong_length},
+        {1,
+         "\xff\xff"
+         "E",
+         3, 3, REASON_wrong_length},
+    };
+    const struct schema *iex = schema_of(SCHEMA_IEX);
+    struct message message;
+    uint8_t bytes[128], out[128];
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        uint32_t length = write_segment(bytes, cases[i].count, cases[i].messages, cases[i].bytes,
+                                        cases[i].payload);
+        uint8_t *exact = malloc(length);
+        memcpy(exact, bytes, length);
+        int result = iex->parse(exact, length, &message);
+        CU_ASSERT_EQUAL(result < 0 ? (int)SCHEMA_REASON(result) : -1, cases[i].reason);
+        if (result == 0) {
+            CU_ASSERT(message.id == 12345 && message.length == cases[i].payload - 2);
+            memcpy(out + iex->header_bytes, message.payload, message.length);
+            uint32_t back = (uint32_t)iex->serialise(out, sizeof(out), &message, message.length);
+            CU_ASSERT(back == 40 + cases[i].payload && memcmp(out, exact, back) == 0);
+        }
+        free(exact);
+    }
+    uint32_t length = write_segment(bytes, 1, EVENT, 20, 20);
+    static const struct {
+        uint32_t at;
+        uint8_t byte;
+    } headers[] = {{0, 2}, {2, 2}, {2, 5}, {3, 0}};
+    for (size_t i = 0; i < sizeof(headers) / sizeof(headers[0]); i++) {
+        memcpy(out, bytes, length);
+        out[headers[i].at] = headers[i].byte;
+        CU_ASSERT_EQUAL(SCHEMA_REASON(iex->parse(out, length, &message)), REASON_bad_header);
+    }
+    CU_ASSERT_EQUAL(SCHEMA_REASON(iex->parse(bytes, 0, &message)), REASON_empty);
+    CU_ASSERT_EQUAL(SCHEMA_REASON(iex->parse(bytes, 39, &message)), REASON_truncated);
+}
+
 static void test_longest(void)
 {
     static uint8_t bytes[12 + 65535] = {0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0xff, 0xff};
@@ -239,6 +311,7 @@ static void test_facts(void)
     } facts[] = {{SCHEMA_V1, "v1", 15, 9999},
                  {SCHEMA_V2, "v2", 12, 65535},
                  {SCHEMA_FIX, "fix", 19, 65535},
+                 {SCHEMA_IEX, "iex", 42, 65493},
                  {SCHEMA_DATAGRAM, "datagram", 0, 65535}};
     static const char *const reasons[] = {
         "empty",       "truncated",     "bad_header",   "bad_digit",    "bad_length",  "oversized",
@@ -261,6 +334,7 @@ int main(void)
         {"v1 rejected", test_v1_rejected},
         {"v2 rejected", test_v2_rejected},
         {"fix", test_fix},
+        {"iex", test_iex},
         {"longest", test_longest},
         {"serialised", test_serialised},
         {"decimal digits", test_decimal},

@@ -5,6 +5,7 @@
  *   v1        |00000001|0008|abcdefgh    id 8 decimal digits, length 4, payload; 15 bytes of header
  *   v2        id u64, length u32, both big-endian, payload; 12 bytes of header
  *   fix       8=FIX.4.1|9=8|payload|10=042| with SOH for |
+ *   iex       a segment of one message: header of 40 bytes, length, message
  *   datagram  payload alone
  *
  * Each has its form drawn in its own file.

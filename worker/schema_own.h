@@ -5,9 +5,12 @@
 
 #include "worker/schema.h"
 
+#include <stdbool.h>
+
 extern const struct schema schema_v1;
 extern const struct schema schema_v2;
 extern const struct schema schema_fix;
+extern const struct schema schema_iex;
 extern const struct schema schema_datagram;
 
 static inline int schema_reject(enum reason reason)

@@ -5,14 +5,17 @@ Shares no code with the stages, so that an error in either shows as a difference
 
 A datagram is walked from its start. While a well-framed request stands at the position it is one
 request; if bytes remain that do not frame, all of them together are one malformed request. An empty
-datagram is one malformed request (but for `datagram`), so every datagram holds at least one.
+datagram is one malformed request (but for `datagram`), so every datagram holds at least one (but
+for a heartbeat of `iex`).
 
     v1        |00000001|0008|abcdefgh      id 8 digits, length 4 digits, payload
     v2        u64 id, u32 length           big-endian, then the payload
     fix       8=FIX.4.1|9=8|payload|10=…|  reference_fix.py
+    iex       a segment of messages        reference_iex.py; one of no message is no request
     datagram  the whole datagram, any bytes, none as well
 
-The wire id is the id field of a well-framed v1 or v2 request, and XXH3_64bits (seed 0) of the bytes
+The wire id is the id field of a well-framed v1 or v2 request, the sequence number of a message of
+`iex`, and XXH3_64bits (seed 0) of the bytes
 of any other: malformed ones and every `fix` or `datagram` request.
 
 In a stream (TCP) what cannot be the beginning of a request any more is malformed: of v1 and v2 the
@@ -25,10 +28,10 @@ from collections.abc import Callable
 
 from xxhash import xxh3_64_intdigest
 
-from ticklab import reference_fix
+from ticklab import reference_fix, reference_iex
 from ticklab.reference_base import Request, malformed
 
-SCHEMAS = ("v1", "v2", "fix", "datagram")
+SCHEMAS = ("v1", "v2", "fix", "iex", "datagram")
 STREAMS = ("v1", "v2", "fix")  # of those, which a stream of bytes can hold
 RESYNCS = ("fix",)  # where a stream goes on behind what is malformed
 REASONS = (
@@ -59,7 +62,7 @@ _ROTATED = bytes.maketrans(
 
 
 def frame(schema: str, datagram: bytes) -> list[Request]:
-    """The requests of one UDP payload, in order; at least one."""
+    """The requests of one UDP payload, in order; at least one but for a heartbeat of `iex`."""
     return _FRAMES[schema](datagram)
 
 
@@ -94,6 +97,8 @@ def reply(
         answer = V2_HEADER.pack(request.id, len(payload)) + payload
     elif schema == "fix":
         answer = reference_fix.answer(request, payload)
+    elif schema == "iex":
+        answer = reference_iex.answer(request, payload)
     else:
         answer = payload
     if slot_capacity is not None and len(answer) > slot_capacity:
@@ -199,6 +204,7 @@ _FRAMES = {
     "v1": _frame_v1,
     "v2": _frame_v2,
     "fix": reference_fix.frame,
+    "iex": reference_iex.frame,
     "datagram": _frame_datagram,
 }
 _STREAMS = {"v1": _stream_v1, "v2": _stream_v2, "fix": reference_fix.stream}

@@ -76,6 +76,7 @@ def _derive(run_dir: str | Path | Run) -> tuple[dict, str]:
         "counters": counters_of(run),
         "trace": _trace(run, missing, negative),
         "restarts": _restarts(run),
+        "feed": _feed(run, wire),
         "rotation": run.counters.get("rotation"),
         "replay": _replay(run, wire),
         "clock": _clock(run, clock),
@@ -305,6 +306,27 @@ def _trace(run: Run, missing: dict[str, int], negative: dict[str, int]) -> dict:
     }
     if "stamp_cost_ns" in run.counters:
         told["stamp_cost_ns"] = run.counters["stamp_cost_ns"]
+    return told
+
+
+def _feed(run: Run, wire: Wire) -> dict | None:
+    """What the sequence numbers of a feed told rx; None where there are none.
+
+    No number tells of what was lost in front of the first message received or behind the last:
+    `at_ends`, by what was offered. Together with `missing` it is all that was lost.
+    """
+    feeds = run.counter("end").get("feed")
+    if not feeds:
+        return None
+    told = {"channels": len(feeds)}
+    for name in ("messages", "gaps", "missing", "repeated", "resets"):
+        told[name] = run.measured("feed", "*", name)
+    lost = wire.never_received
+    if lost is not None:
+        place = np.arange(len(lost))
+        before = lost == place
+        behind = lost[::-1] == len(run.offered) - 1 - place
+        told["at_ends"] = int(min(before.sum() + behind.sum(), len(lost)))
     return told
 
 

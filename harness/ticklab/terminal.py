@@ -382,6 +382,13 @@ def _facts(console: Console, summary: dict) -> None:
         facts["clock"].append(f"{clock['error_ppm']:.2f} ppm")
     if "skew_ns" in clock:
         facts["clock"].append(f"skew between CPUs {clock['skew_ns']:.0f} ns")
+    if feed := summary.get("feed"):
+        facts["feed"] = [
+            f"{feed['messages']:,} messages of {feed['channels']:,} channels",
+            *(f"{name} {feed[name]:,}" for name in ("gaps", "missing", "repeated", "resets")),
+        ]
+        if feed.get("at_ends"):
+            facts["feed"].append(f"{feed['at_ends']:,} more lost at the ends")
     if rotation := summary.get("rotation"):
         state = "right" if rotation["right"] else "WRONG"
         facts["rotation"] = [
