@@ -17,15 +17,20 @@ SANITIZERS += $(if $(filter thread,$(SANITIZE)),-Wno-tsan)
 # Functions at cache lines: else a change of one moves the loops of its neighbours, and their speed by a tenth.
 CFLAGS   := -std=gnu11 -O2 -g -fno-omit-frame-pointer -falign-functions=64 $(WARNINGS) $(SANITIZERS) \
 	    $(if $(CRASH),-DTICKLINE_CRASH_POINTS)
-CPPFLAGS := -D_GNU_SOURCE -I. -DTICKLINE_VERSION='"$(VERSION)"'
-LDFLAGS  := -Wl,--build-id $(SANITIZERS)
+CPPFLAGS := -D_GNU_SOURCE -I. -isystem $(BUILD)/gen -DTICKLINE_VERSION='"$(VERSION)"'
+CXXFLAGS := -std=gnu++17 $(filter-out -std=%,$(CFLAGS))
+LDFLAGS  := -Wl,--build-id,--as-needed $(SANITIZERS)
 
 SHM    := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard shm/*.c))
 STAGE  := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard stage/*.c))
 LAUNCH := $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard launch/*.c))
-objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard $(1)/*.c))
+objects = $(patsubst %.c,$(BUILD)/obj/%.o,$(wildcard $(1)/*.c)) $(if $(filter worker,$(1)),$(CODEC))
 
-STAGE_LIBS := -linih -ljansson -luring -lnuma -lseccomp -lm -lpthread
+# What protoc-c and capnp make of the worker's schemas, and the C++ that reads Cap'n Proto.
+GEN   := $(BUILD)/gen
+CODEC := $(BUILD)/obj/worker/schema_v4_capnp.o $(GEN)/request.pb-c.o $(GEN)/request.capnp.o
+
+STAGE_LIBS := -linih -ljansson -luring -lnuma -lseccomp -lprotobuf-c -lcapnp -lkj -lstdc++ -lm -lpthread
 
 PROGRAMS := tickline rx worker tx tracer sink client
 # One CUnit program each; what it tests beside shm/ and stage/ is named below.
@@ -47,7 +52,7 @@ $(PROGRAMS:%=$(BUILD)/%):
 
 $(BUILD)/test_schema $(BUILD)/test_handler: $(filter-out %/main.o,$(call objects,worker))
 FRAMING := $(filter $(BUILD)/obj/rx/frame%.o,$(call objects,rx))
-$(BUILD)/test_frame: $(FRAMING) $(filter $(BUILD)/obj/worker/schema%.o,$(call objects,worker))
+$(BUILD)/test_frame: $(FRAMING) $(filter $(BUILD)/obj/worker/schema%.o $(GEN)/%,$(call objects,worker))
 $(BUILD)/test_tracer $(BUILD)/test_salvage: $(filter-out %/main.o,$(call objects,tracer))
 $(BUILD)/test_config $(BUILD)/test_placement $(BUILD)/test_check $(BUILD)/test_sandbox: $(filter-out %/main.o %/watch.o,$(LAUNCH))
 $(BUILD)/test_latency: $(BUILD)/obj/launch/latency.o
@@ -57,18 +62,24 @@ $(BUILD)/test_hostile: $(filter-out %/main.o %/worker.o,$(call objects,worker)) 
 $(BUILD)/test_watch_page: $(BUILD)/obj/launch/watch_page.o $(BUILD)/obj/launch/view.o
 # These kill: everything in them is compiled with crash points, whatever the build.
 CRASHING := test_crash test_model test_stream test_tcp_memory
-crashing  = $(patsubst %.c,$(BUILD)/crash/%.o,$(foreach folder,$(1),$(wildcard $(folder)/*.c)))
+crashing  = $(patsubst %.c,$(BUILD)/crash/%.o,$(foreach folder,$(1),$(wildcard $(folder)/*.c))) \
+	    $(if $(filter worker,$(1)),$(CODEC))
 $(BUILD)/test_crash: $(filter-out %/main.o,$(call crashing,tests/crash tracer worker stage))
 $(BUILD)/test_model: $(call crashing,tests/model)
 $(BUILD)/test_stream: $(filter-out %/main.o,$(call crashing,tx stage))
-$(BUILD)/test_tcp_memory: $(BUILD)/crash/rx/tcp_memory.o $(BUILD)/crash/rx/frame.o $(BUILD)/crash/stage/kernel_stamp.o
+$(BUILD)/test_tcp_memory: $(BUILD)/crash/rx/tcp_memory.o $(filter $(BUILD)/crash/rx/frame%.o,$(call crashing,rx)) \
+	$(BUILD)/crash/stage/kernel_stamp.o
 $(CRASHING:%=$(BUILD)/%): $(BUILD)/%: $(BUILD)/crash/tests/%.o $(call crashing,shm)
 	$(CC) $(LDFLAGS) -o $@ $^ $(STAGE_LIBS) -lcunit
 
 $(patsubst %,$(BUILD)/%,$(filter-out $(CRASHING),$(TESTS))): $(BUILD)/%: $(BUILD)/obj/tests/%.o $(STAGE) $(SHM)
 	$(CC) $(LDFLAGS) -o $@ $^ $(STAGE_LIBS) -lcunit
 
-tests: $(TESTS:%=$(BUILD)/%)
+# What the programs make of bytes, for tests/test_judge.py.
+$(BUILD)/judge: $(BUILD)/obj/tests/judge.o $(FRAMING) $(filter-out %/main.o %/worker.o,$(call objects,worker)) $(STAGE) $(SHM)
+	$(CC) $(LDFLAGS) -o $@ $^ $(STAGE_LIBS)
+
+tests: $(TESTS:%=$(BUILD)/%) $(BUILD)/judge
 
 # Benchmarks: a program a file, but for what they share.
 BENCH_SHARED := bench bench_main bench_report rig scratch queue $(patsubst tests/bench/%.c,%,$(wildcard tests/bench/e2e_*.c))
@@ -107,7 +118,6 @@ bench:
 PEERS         := boost ck kernel lttng
 PEER_PACKAGES := libboost-dev libck-dev lttng-tools liblttng-ust-dev haproxy nginx libnginx-mod-stream socat
 PEER          := $(BUILD)/obj/tests/bench/peers
-CXXFLAGS      := -std=gnu++17 $(filter-out -std=%,$(CFLAGS))
 
 $(BUILD)/bench/peer_lttng: $(PEER)/lttng_session.o
 $(BUILD)/bench/peer_lttng: LIBS := -llttng-ust
@@ -122,6 +132,23 @@ $(PEER)/%.o: tests/bench/peers/%.cc $(BUILD)/flags.json
 bench-peers:
 	harness/setup.sh $(PEER_PACKAGES)
 	$(MAKE) $(PEERS:%=$(BUILD)/bench/peer_%)
+
+$(GEN)/request.pb-c.c: worker/request.proto
+	@mkdir -p $(@D)
+	protoc-c --proto_path=worker --c_out=$(@D) $<
+$(GEN)/request.capnp.c++: worker/request.capnp
+	@mkdir -p $(@D)
+	capnp compile --src-prefix=worker -oc++:$(@D) $<
+# Theirs, with their warnings.
+$(GEN)/%.o: $(GEN)/%.c
+	$(CC) $(CPPFLAGS) $(CFLAGS) -w -c -o $@ $<
+$(GEN)/%.o: $(GEN)/%.c++
+	$(CXX) $(CPPFLAGS) $(CXXFLAGS) -w -c -o $@ $<
+$(BUILD)/obj/worker/schema_v3.o $(BUILD)/crash/worker/schema_v3.o: | $(GEN)/request.pb-c.o
+$(BUILD)/obj/worker/schema_v4_capnp.o: | $(GEN)/request.capnp.o
+$(BUILD)/obj/worker/schema_v4_capnp.o: worker/schema_v4_capnp.cc $(BUILD)/flags.json
+	@mkdir -p $(@D)
+	$(CXX) $(CPPFLAGS) $(CXXFLAGS) -MMD -MP -c -o $@ $<
 
 $(BUILD)/obj/%.o: %.c $(BUILD)/flags.json
 	@mkdir -p $(@D)

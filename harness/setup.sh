@@ -9,8 +9,9 @@ set -eu
 cd "$(dirname "$(readlink -f "$0")")/.."
 
 packages=(build-essential pkg-config liburing-dev libnuma-dev libinih-dev libjansson-dev
-    libxxhash-dev libncurses-dev libseccomp-dev iproute2 util-linux tcpreplay python3-venv git)
-commands=(gcc make pkg-config git ip nsenter setpriv taskset unshare tcpreplay /usr/bin/python3)
+    libxxhash-dev libncurses-dev libseccomp-dev libprotobuf-c-dev protobuf-c-compiler libcapnp-dev
+    capnproto iproute2 util-linux tcpreplay python3-venv git)
+commands=(gcc g++ make pkg-config protoc-c capnp git ip nsenter setpriv taskset unshare tcpreplay /usr/bin/python3)
 lists=(requirements.txt)
 for name in "$@"; do
     case $name in

@@ -52,6 +52,16 @@ static __attribute__((noinline)) struct frame frame_other(enum config_schema sch
 
     if (schema == SCHEMA_IEX && segment_frame(data, length, &frame.id))
         return frame;
+    if (schema == SCHEMA_V3 && v3_measure(data, length, &frame.length) == FRAME_WHOLE) {
+        if (!v3_id(data, frame.length, &frame.id))
+            frame.id = XXH3_64bits(data, frame.length);
+        return frame;
+    }
+    if (schema == SCHEMA_V4 && v4_measure(data, length, &frame.length) == FRAME_WHOLE) {
+        if (!v4_id(data, &frame.id))
+            frame.id = XXH3_64bits(data, frame.length);
+        return frame;
+    }
     if ((schema == SCHEMA_FIX && fix_measure(data, length, &frame.length) == FRAME_WHOLE) ||
         schema == SCHEMA_DATAGRAM) {
         frame.id = XXH3_64bits(data, frame.length);
@@ -104,13 +114,28 @@ static enum frame_state v2_measure(const uint8_t *data, uint32_t length, uint32_
     return *size > length ? FRAME_MORE : FRAME_WHOLE;
 }
 
+static enum frame_state measure(enum config_schema schema, const uint8_t *data, uint32_t length,
+                                uint32_t *size)
+{
+    switch (schema) {
+    case SCHEMA_V1:
+        return v1_measure(data, length, size);
+    case SCHEMA_V3:
+        return v3_measure(data, length, size);
+    case SCHEMA_V4:
+        return v4_measure(data, length, size);
+    case SCHEMA_FIX:
+        return fix_stream(data, length, size);
+    default:
+        return v2_measure(data, length, size);
+    }
+}
+
 enum frame_state frame_stream(enum config_schema schema, const uint8_t *data, uint32_t length,
                               struct frame *frame)
 {
     uint32_t size = 0;
-    enum frame_state state = schema == SCHEMA_V1    ? v1_measure(data, length, &size)
-                             : schema == SCHEMA_FIX ? fix_stream(data, length, &size)
-                                                    : v2_measure(data, length, &size);
+    enum frame_state state = measure(schema, data, length, &size);
 
     if (state == FRAME_MORE)
         *frame = (struct frame){.length = size};

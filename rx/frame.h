@@ -4,6 +4,8 @@
  *
  *   v1        |00000001|0008|abcdefgh       id: 8 decimal digits, length: 4, then so many bytes
  *   v2        u64 id, u32 length (big-endian), then so many bytes
+ *   v3        varint length, then protobuf, of which nothing but the id is looked for
+ *   v4        Cap'n Proto's segment table, then the segments; the id where the root is in the first
  *   fix       8=FIX.4.1|9=112|…|10=042| with SOH for |; id: XXH3-64 of its bytes
  *   iex       a segment of one message (rx/segment.h says how a datagram becomes such); id: its number
  *   datagram  the whole datagram is one request
@@ -22,7 +24,7 @@
 #include <stdint.h>
 
 struct frame {
-    uint64_t id;     /* wire id: as written, or XXH3-64 of the bytes where none is written */
+    uint64_t id;     /* wire id: as written, or XXH3-64 of the bytes where none can be read */
     uint32_t length; /* bytes; all that is left where malformed */
     bool well_formed;
 };

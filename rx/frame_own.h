@@ -17,7 +17,14 @@ enum { FRAME_PAYLOAD_MAX = 65535 };
  */
 enum frame_state fix_measure(const uint8_t *data, uint32_t length, uint32_t *size);
 
-/* The same; what is BROKEN reaches to the next message. */
+enum frame_state v3_measure(const uint8_t *data, uint32_t length, uint32_t *size);
+enum frame_state v4_measure(const uint8_t *data, uint32_t length, uint32_t *size);
+
+/* The id in a whole v3 or v4 request; false where the bytes hold none that can be read. */
+bool v3_id(const uint8_t *data, uint32_t size, uint64_t *id);
+bool v4_id(const uint8_t *data, uint64_t *id);
+
+/* As the first; what is BROKEN reaches to the next message. */
 enum frame_state fix_stream(const uint8_t *data, uint32_t length, uint32_t *size);
 
 /* A segment of one message, the form of a request in a ring's slot; its id. */

@@ -12,7 +12,7 @@ mapfile -t sources < <(find shm stage rx worker tx tracer launch harness tests -
 mapfile -t units < <(printf '%s\n' "${sources[@]}" | grep '\.c$' | grep -v '^tests/bench/peers/')
 mapfile -t scripts < <(find . \( -name .venv -o -name 'build*' -o -name .git \) -prune -o \
     -name '*.sh' -print | sort)
-flags=(-std=gnu11 -D_GNU_SOURCE -I. '-DTICKLINE_VERSION="lint"')
+flags=(-std=gnu11 -D_GNU_SOURCE -I. -isystem build/gen '-DTICKLINE_VERSION="lint"')
 
 # Whose headers the files of a folder may include.
 may_include() {

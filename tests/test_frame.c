@@ -166,6 +166,12 @@ static void test_stream(void)
     STREAM(SCHEMA_FIX, FIX_A FIX_B FIX_A, "+++", 32, 59, 91);
     STREAM(SCHEMA_FIX, "x8=FIX 8=FIX.4.1" FIX_A "\r\n" FIX_A "8=FIX.4.1\0019=1", "-+-+", 16, 48, 50,
            82);
+    STREAM(SCHEMA_V3, "\0\2\x18\7\x09\x09\1\0\0\0\0\0\0\0\5", "+++", 1, 4, 14);
+    STREAM(SCHEMA_V3, "\1x\xff\xff\xffmore", "+-", 2, 5);
+    STREAM(SCHEMA_V4, "\0\0\0\0\1\0\0\0abcdefgh\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1", "++",
+           16, 32);
+    STREAM(SCHEMA_V4, "\0\0\0\0\0\0\0\0\x09\0\0\0more", "+-", 8, 12);
+    STREAM(SCHEMA_V4, "\0\0\0\0\xff\xff\0\0more", "-", 8);
     /* A length that leads into the next message costs that one nothing. */
     STREAM(SCHEMA_FIX, "8=FIX.4.1\0019=25\00135=0\00158=a\00110=216\001" FIX_A FIX_A, "-++", 32, 64,
            96);

@@ -4,6 +4,8 @@
  *
  *   v1        |00000001|0008|abcdefgh    id 8 decimal digits, length 4, payload; 15 bytes of header
  *   v2        id u64, length u32, both big-endian, payload; 12 bytes of header
+ *   v3        protobuf { fixed64 id = 1; bytes payload = 2; } behind its length, a varint
+ *   v4        Cap'n Proto { id @0 :UInt64; payload @1 :Data; } behind its segment table
  *   fix       8=FIX.4.1|9=8|payload|10=042| with SOH for |
  *   iex       a segment of one message: header of 40 bytes, length, message
  *   datagram  payload alone
@@ -21,7 +23,7 @@
 
 #include <stdint.h>
 
-/* A parsed request; its pointers reach into the caller's bytes. */
+/* A parsed request; its pointers reach into the caller's bytes, or (v3) hold until the next parse(). */
 struct message {
     uint64_t id;
     const uint8_t *payload;

@@ -9,6 +9,8 @@
 
 extern const struct schema schema_v1;
 extern const struct schema schema_v2;
+extern const struct schema schema_v3;
+extern const struct schema schema_v4;
 extern const struct schema schema_fix;
 extern const struct schema schema_iex;
 extern const struct schema schema_datagram;

@@ -10,15 +10,17 @@ for a heartbeat of `iex`).
 
     v1        |00000001|0008|abcdefgh      id 8 digits, length 4 digits, payload
     v2        u64 id, u32 length           big-endian, then the payload
+    v3        length, protobuf             reference_v3.py
+    v4        Cap'n Proto                  reference_v4.py
     fix       8=FIX.4.1|9=8|payload|10=…|  reference_fix.py
     iex       a segment of messages        reference_iex.py; one of no message is no request
     datagram  the whole datagram, any bytes, none as well
 
-The wire id is the id field of a well-framed v1 or v2 request, the sequence number of a message of
-`iex`, and XXH3_64bits (seed 0) of the bytes
-of any other: malformed ones and every `fix` or `datagram` request.
+The wire id is the id field of a well-framed v1, v2, v3 or v4 request, the sequence number of a
+message of `iex`, and XXH3_64bits (seed 0) of the bytes of any other: malformed ones, those of v3
+and v4 whose id cannot be read, and every `fix` or `datagram` request.
 
-In a stream (TCP) what cannot be the beginning of a request any more is malformed: of v1 and v2 the
+In a stream (TCP) what cannot be the beginning of a request any more is malformed: of v1 to v4 the
 bytes that show it, and the rest of the stream is lost; of `fix` all up to the next message.
 """
 
@@ -28,11 +30,11 @@ from collections.abc import Callable
 
 from xxhash import xxh3_64_intdigest
 
-from ticklab import reference_fix, reference_iex
+from ticklab import reference_fix, reference_iex, reference_v3, reference_v4
 from ticklab.reference_base import Request, malformed
 
-SCHEMAS = ("v1", "v2", "fix", "iex", "datagram")
-STREAMS = ("v1", "v2", "fix")  # of those, which a stream of bytes can hold
+SCHEMAS = ("v1", "v2", "v3", "v4", "fix", "iex", "datagram")
+STREAMS = ("v1", "v2", "v3", "v4", "fix")  # of those, which a stream of bytes can hold
 RESYNCS = ("fix",)  # where a stream goes on behind what is malformed
 REASONS = (
     "empty",
@@ -91,16 +93,7 @@ def reply(
     payload = HANDLERS[handler](request.payload)
     if payload is None:
         return "bad_payload"
-    if schema == "v1":
-        answer = b"%b%04d|%b" % (request.raw[:10], len(payload), payload)
-    elif schema == "v2":
-        answer = V2_HEADER.pack(request.id, len(payload)) + payload
-    elif schema == "fix":
-        answer = reference_fix.answer(request, payload)
-    elif schema == "iex":
-        answer = reference_iex.answer(request, payload)
-    else:
-        answer = payload
+    answer = _ANSWERS[schema](request, payload)
     if slot_capacity is not None and len(answer) > slot_capacity:
         return "reply_too_big"
     return answer
@@ -166,6 +159,14 @@ def _frame_datagram(datagram: bytes) -> list[Request]:
     return [Request(xxh3_64_intdigest(datagram), datagram, datagram, None)]
 
 
+def _answer_v1(request: Request, payload: bytes) -> bytes:
+    return b"%b%04d|%b" % (request.raw[:10], len(payload), payload)
+
+
+def _answer_v2(request: Request, payload: bytes) -> bytes:
+    return V2_HEADER.pack(request.id, len(payload)) + payload
+
+
 def _stream_v1(data: bytes) -> tuple[list[Request], bytes]:
     requests = []
     at = 0
@@ -203,11 +204,28 @@ def _stream_v2(data: bytes) -> tuple[list[Request], bytes]:
 _FRAMES = {
     "v1": _frame_v1,
     "v2": _frame_v2,
+    "v3": reference_v3.frame,
+    "v4": reference_v4.frame,
     "fix": reference_fix.frame,
     "iex": reference_iex.frame,
     "datagram": _frame_datagram,
 }
-_STREAMS = {"v1": _stream_v1, "v2": _stream_v2, "fix": reference_fix.stream}
+_STREAMS = {
+    "v1": _stream_v1,
+    "v2": _stream_v2,
+    "v3": reference_v3.stream,
+    "v4": reference_v4.stream,
+    "fix": reference_fix.stream,
+}
+_ANSWERS = {
+    "v1": _answer_v1,
+    "v2": _answer_v2,
+    "v3": reference_v3.answer,
+    "v4": reference_v4.answer,
+    "fix": reference_fix.answer,
+    "iex": reference_iex.answer,
+    "datagram": lambda request, payload: payload,
+}
 
 
 def _v1_reason(raw: bytes) -> str:

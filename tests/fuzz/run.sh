@@ -37,7 +37,7 @@ done
 python=python3
 [ ! -x .venv/bin/python ] || python=.venv/bin/python
 
-make -s -j "$(nproc)" BUILD=$build CC=clang-14 SANITIZE=fuzzer-no-link,address,undefined fuzzers || exit
+make -s -j "$(nproc)" BUILD=$build CC=clang-14 CXX=clang++-14 SANITIZE=fuzzer-no-link,address,undefined fuzzers || exit
 mkdir -p $build/findings
 # What a target writes goes here, and goes with us also where the target died.
 TMPDIR=$(mktemp -d /dev/shm/tickline-fuzz.XXXXXX) || exit
