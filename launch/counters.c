@@ -236,9 +236,10 @@ static json_t *feed_counts(const struct pipeline *pipeline)
                       (json_int_t)feed.repeated, "resets", (json_int_t)feed.resets);
         if (i < FEEDS_MAX)
             json_object_update_new(
-                counts, json_pack("{s:i, s:I, s:I, s:I}", "protocol", (int)feed.protocol, "channel",
-                                  (json_int_t)feed.channel, "session", (json_int_t)feed.session,
-                                  "next", (json_int_t)feed.next));
+                counts,
+                json_pack("{s:i, s:I, s:I, s:I, s:I}", "protocol", (int)feed.protocol, "channel",
+                          (json_int_t)feed.channel, "session", (json_int_t)feed.session, "began",
+                          (json_int_t)feed.began, "next", (json_int_t)feed.next));
         json_array_append_new(feeds, counts);
     }
     return feeds;

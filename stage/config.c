@@ -67,9 +67,13 @@ static int keep_handler(struct config_loader *loader)
 /* The payload of a generated request that the schema has room for. */
 static uint32_t payload_max(enum config_schema schema)
 {
-    if (schema == SCHEMA_V1)
-        return 9999;
-    return schema == SCHEMA_V2 ? 65507 - 12 : 65507;
+    static const uint32_t most[] = {
+        [SCHEMA_V1] = 9999,       [SCHEMA_V2] = 65507 - 12,   [SCHEMA_V3] = 65507 - 16,
+        [SCHEMA_V4] = 65507 - 39, [SCHEMA_FIX] = 65507 - 128, [SCHEMA_IEX] = 65507,
+        [SCHEMA_DATAGRAM] = 65507,
+    };
+
+    return most[schema];
 }
 
 /* The burst is too large for the buffers: says so of the key that somebody wrote. */

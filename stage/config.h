@@ -160,6 +160,7 @@ struct config {
         uint64_t on_ns;                 /* onoff: a busy period */
         uint32_t peak;                  /* onoff: rate in it, times the average */
         char payload[CONFIG_SIZES_MAX]; /* bytes: 8 | 8-64 | exp:32 | 8:90,256:9 */
+        uint32_t per_datagram;          /* requests */
         uint32_t flows;                 /* senders */
         double flow_skew;               /* exponent of Zipf's law */
         char cuts[16];                  /* segments | none | random */

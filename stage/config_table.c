@@ -183,6 +183,8 @@ const struct config_key config_keys[] = {
      .help = "Rate in the busy periods of onoff, times the average; silence between."},
     {"replay", "payload", CONFIG_SIZES, AT(replay.payload), "8", .max = 65507,
      .help = "Payload bytes of a request: always 8, any of 8-64, 32 on average, with weights."},
+    {"replay", "per_datagram", CONFIG_U32, AT(replay.per_datagram), "1", .min = 1, .max = 64,
+     .step = CONFIG_ANY, .help = "Generated requests in a datagram."},
     {"replay", "flows", CONFIG_U32, AT(replay.flows), "16", .min = 1, .max = 4096,
      .step = CONFIG_ANY, .help = "Senders (UDP source ports) of generated requests."},
     {"replay", "flow_skew", CONFIG_SHARE, AT(replay.flow_skew), "0", .max = 1,

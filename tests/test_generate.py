@@ -2,8 +2,10 @@
 """Generated captures that are not even: sizes, kinds of errors, arrivals, flows."""
 
 import json
+import struct
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import dpkt
@@ -42,6 +44,10 @@ UNEVEN = {
     "datagram": {"payload": "4-9", "schema": "datagram", "arrivals": "poisson"},
     "errors": {"errors": 0.3, "error_kinds": "truncated,id_letter"},
     "fizzbuzz": {"handler": "fizzbuzz", "payload": "1-18", "errors": 0.2},
+    "v3": {"schema": "v3", "payload": "0-200", "per_datagram": 3},
+    "v4": {"schema": "v4", "payload": "0-200", "per_datagram": 3},
+    "fix": {"schema": "fix", "payload": "8-64", "errors": 0.2},
+    "iex": {"schema": "iex", "per_datagram": 4, "errors": 0.2},
 }
 SUMS = {
     "ramp": "e7317beb591f1106",
@@ -50,6 +56,10 @@ SUMS = {
     "datagram": "bbb0aced31a32e54",
     "errors": "9fd83f6a960ad26a",
     "fizzbuzz": "e865d492af154639",
+    "v3": "61e3dbfa67ec785a",
+    "v4": "4943910d25547f33",
+    "fix": "67181b86552ce5a1",
+    "iex": "225ce08fcefe0469",
 }
 
 
@@ -299,3 +309,68 @@ def test_packet_rate_counts_datagrams_not_requests(tmp_path):
     planned = prepared.offered_at("1000pps")["planned_ns"]
     assert planned.tolist() == [k // 3 * 1_000_000 for k in range(90)]
     assert len(prepared.offered_at("1000pps", 10)) == 30
+
+
+@pytest.mark.parametrize("schema", ["v3", "v4", "fix"])
+def test_requests_of_each_schema_have_their_payloads(tmp_path, schema):
+    found = {}
+    for name in (schema, "v2"):
+        options = {"count": 500, "payload": "0-40", "per_datagram": 3, "schema": name}
+        options |= {"handler": "rot1", "seed": 5}
+        _, _, datagrams, _ = made(tmp_path / name, **options)
+        found[name] = [r for data in datagrams for r in reference.frame(name, data)]
+    assert [r.reason for r in found[schema]] == [None] * 500
+    if schema == "fix":
+        texts = [r.payload.split(b"\x01112=")[1][:-1] for r in found[schema]]
+        assert [len(text) for text in texts] == [len(r.payload) for r in found["v2"]]
+        assert all(b"34=%08d" % n in r.payload for n, r in enumerate(found[schema], 1))
+    else:
+        same = [[(r.id, r.payload) for r in found[name]] for name in (schema, "v2")]
+        assert same[0] == same[1]
+
+
+def test_a_session_of_market_data(tmp_path):
+    """Numbered without a gap; a book built from it is never crossed, and a trade is at its best."""
+    options = {"schema": "iex", "count": 20_000, "per_datagram": 4, "rate": 50_000.0}
+    _, _, datagrams, _ = made(tmp_path / "x.pcap", **options)
+    books: dict[bytes, dict[str, dict[int, int]]] = {}
+    number, kinds = 0, Counter()
+    for datagram in datagrams:
+        for request in reference.frame("iex", datagram):
+            number += 1
+            assert (request.id, request.reason) == (number, None)
+            message = request.payload
+            kind = chr(message[0])
+            kinds[kind] += 1
+            if kind not in "85T":
+                continue
+            symbol, size, price = struct.unpack_from("<8sIq", message, 10)
+            book = books.setdefault(symbol, {"8": {}, "5": {}})
+            if kind == "T":
+                best = max(book["8"], default=0), min(book["5"], default=0)
+                assert price in best
+            elif size:
+                book[kind][price] = size
+            else:
+                assert book[kind].pop(price) > 0
+            if message[1] == 1 and book["8"] and book["5"]:
+                assert max(book["8"]) < min(book["5"])
+    assert number == 20_000
+    assert set(kinds) == set("SDHE85TX")
+    assert kinds["8"] + kinds["5"] > 15_000
+    assert kinds["T"] > 500
+    assert len(books) == 5
+
+
+def test_malformed_market_data_counts_its_reasons(tmp_path):
+    options = generate.Options(schema="iex", count=3_000, per_datagram=4, errors=0.1)
+    assert generate.generate(tmp_path / "x.pcap", options)["malformed"] == 300
+    plan = capture.check(tmp_path / "x.pcap", schema="iex")
+    assert plan["offered"]["requests"] == 3_000
+    assert sum(plan["rejected"].values()) == 300
+    assert {r for r, n in plan["rejected"].items() if n} == {
+        "empty",
+        "truncated",
+        "bad_header",
+        "wrong_length",
+    }

@@ -10,7 +10,8 @@ import dpkt
 import pytest
 from xxhash import xxh3_64_intdigest
 
-from ticklab import generate, reference
+from ticklab import generate, generate_iex, reference
+from ticklab.generate_forms import FORMS
 
 FIX = Path(__file__).parents[1] / "../shared/captures/fix41-tcp.pcap.gz"
 
@@ -233,6 +234,70 @@ V2_KINDS = {
     "ones": "bad_length",
     "text": "bad_length",
 }
+# Those that are refused for another reason than most of their schema.
+V3_KINDS = {
+    "bad_encoding": None,
+    "empty": "empty",
+    **dict.fromkeys(("half_a_length", "length_only", "cut_in_id", "payload_short"), "truncated"),
+    "length_plus_one": "truncated",
+    "length_endless": "bad_length",
+    "length_65536": "bad_length",
+}
+V4_KINDS = {
+    "bad_encoding": None,
+    "empty": "empty",
+    **dict.fromkeys(("one_byte", "table_cut", "table_only", "cut_in_id"), "truncated"),
+    **dict.fromkeys(("payload_cut", "words_plus_one"), "truncated"),
+    "words_most": "bad_length",
+    "words_8191": "bad_length",
+    "no_segments": "bad_header",
+    "nine_segments": "bad_header",
+}
+FIX_KINDS = {
+    "bad_header": None,
+    "empty": "empty",
+    **dict.fromkeys(
+        ("cut_in_begin", "cut_in_length", "cut_in_body", "cut_in_trailer"), "truncated"
+    ),
+    **dict.fromkeys(("no_trailer", "length_plus_one"), "truncated"),
+    **dict.fromkeys(("length_minus_one", "length_zero", "trailer_of_another"), "wrong_length"),
+    **dict.fromkeys(("length_65536", "length_9_digits"), "bad_length"),
+    **dict.fromkeys(("length_letter", "length_none", "length_negative"), "bad_digit"),
+    **dict.fromkeys(("sum_letters", "sum_2_digits"), "bad_digit"),
+    **dict.fromkeys(("body_changed", "sum_of_another", "sum_beyond"), "bad_checksum"),
+}
+IEX_KINDS = {
+    "wrong_length": None,
+    "empty": "empty",
+    **dict.fromkeys(("one_byte", "header_cut", "payload_cut", "header_only"), "truncated"),
+    **dict.fromkeys(("payload_plus_one", "payload_most"), "truncated"),
+    **dict.fromkeys(("version_2", "version_0", "tops_1_5"), "bad_header"),
+    **dict.fromkeys(("protocol_0", "protocol_swapped"), "bad_header"),
+}
+
+
+@pytest.mark.parametrize(
+    ("schema", "kinds"),
+    [("v3", V3_KINDS), ("v4", V4_KINDS), ("fix", FIX_KINDS), ("iex", IEX_KINDS)],
+)
+@pytest.mark.parametrize("size", [1, 8, 300])
+def test_every_kind_of_malformed_message(schema, kinds, size):
+    usual = next(iter(kinds))
+    mutations = generate.mutations(schema, "rot1")
+    assert len(mutations) >= 20
+    assert set(kinds) - {usual} <= set(mutations)
+    good = FORMS[schema].good(b"x" * size, 259)
+    if schema == "iex":
+        good = generate_iex.alone(b"H" + bytes(20 + size), 259, 1)
+    assert reasons(schema, good) == [None]
+    found = {name: reasons(schema, mutate(good)) for name, mutate in mutations.items()}
+    if schema == "iex" and size > 1:
+        # It is longer than its type, and may be cut.
+        assert found.pop("message_short") == [None]
+        assert found.pop("message_of_another") == [None if size > 59 else "wrong_length"]
+    assert found == {name: [kinds.get(name, usual)] for name in found}
+
+
 GOOD = {
     "v1": [b"|00000001|0008|abcdefgh", b"|12345678|0001|z", b"|00000256|0300|" + b"q" * 300],
     "v2": [

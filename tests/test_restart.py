@@ -63,6 +63,23 @@ def test_killed_under_load(victim: str, sets: list[str], tmp_path: Path) -> None
     assert tally.restarts >= KILLS // 2
 
 
+def test_a_feed_goes_on_behind_a_killed_rx(lab: Lab) -> None:
+    """No datagram is counted twice or not at all, wherever in one its predecessor was."""
+    sets = {"pipeline__schema": "iex", "replay__per_datagram": 7, "replay__requests": 60_000}
+    process = lab.start("--name", "feed", **sets)
+    live_run(lab)
+    time.sleep(MEASURED_S)
+    for _ in range(3):
+        old = kill(lab, "rx")
+        wait_for_successor(lab, "rx", old)
+        time.sleep(0.2)
+    outcome = lab.finish(process)
+    assert outcome.status == 0, outcome.stderr
+    feed = outcome.summary["feed"]
+    assert feed["messages"] == outcome.summary["account"]["requests"]["received"] == 60_000
+    assert feed["missing"] == feed["gaps"] == feed["repeated"] == 0
+
+
 def failed_run(lab: Lab, **values: Any) -> Outcome:
     """A replay whose worker is killed twice, at 20,000 a second."""
     process = lab.start("--name", "budget", replay__requests=60_000, **values)

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from conftest import BUILD, ROOT, Lab, Outcome
 
-from ticklab import spans
+from ticklab import reference_iex, spans
 from ticklab.clock import clock_of
 from ticklab.run import Run
 
@@ -122,6 +122,54 @@ def test_market_data_replayed_ten_times_as_fast(lab: Lab, tmp_path: Path) -> Non
     assert_exact(outcome, 13_022)
     assert outcome.summary["account"]["datagrams"]["sent"] == 13_022
     assert outcome.manifest["capture"]["changes"]["udp_checksum"] == 13_021
+
+
+@pytest.mark.parametrize("speed", ["50x", "top"])
+def test_a_feed_is_its_own_loss_oracle(lab: Lab, speed: str) -> None:
+    """A real session without a gap; what a small socket buffer drops, the numbers miss."""
+    packed = CAPTURES / "iex-tops16.pcap.gz"
+    if not packed.exists():
+        pytest.skip(f"needs {packed.name} beside the project, in shared/captures")
+    values = {"rx__socket_buffer": "4KiB"} if speed == "top" else {"ring__depth": 65536}
+    arguments = ("--capture", str(packed), "--speed", speed)
+    outcome = lab.run(*arguments, pipeline__schema="iex", replay__warmup=0, **values)
+    assert outcome.status == 0, outcome.stderr + outcome.stdout
+    account, feed = outcome.summary["account"]["requests"], outcome.summary["feed"]
+    assert account["offered"] == 57_674
+    assert feed["messages"] == account["received"]
+    assert feed["missing"] + feed["at_ends"] == account["lost_with_datagrams"]
+    assert feed["repeated"] == feed["resets"] == 0
+    if speed != "top":
+        assert_exact(outcome, 57_674)
+
+
+def test_gaps_repeats_resets_and_heartbeats_of_a_feed(lab: Lab, tmp_path: Path) -> None:
+    def segment(first: int, messages: int, session: int = 1) -> bytes:
+        payload = messages * (b"\x0a\0S" + b"O" + bytes(8))
+        sizes = (len(payload), messages, 0, first, 0)
+        return reference_iex.HEADER.pack(1, 0, 0x8004, 1, session, *sizes) + payload
+
+    feed = [segment(1, 0), segment(1, 4), segment(5, 0), segment(5, 1)]
+    feed += [segment(9, 2), segment(9, 2), segment(11, 0), segment(20, 0), segment(20, 1)]
+    feed += [segment(1, 3, session=2), b"no segment", segment(4, 1, session=2)]
+    pcap = tmp_path / "feed.pcap"
+    with pcap.open("wb") as file:
+        writer = dpkt.pcap.Writer(file)
+        for number, data in enumerate(feed):
+            udp = dpkt.udp.UDP(sport=1, dport=9000, data=data, ulen=8 + len(data))
+            ip = dpkt.ip.IP(src=b"\x0a\x4d\0\1", dst=b"\x0a\x4d\0\2", p=17, data=udp)
+            ip.len = len(ip)
+            frame = dpkt.ethernet.Ethernet(src=bytes(6), dst=bytes(6), data=ip)
+            writer.writepkt(frame, number * 0.001)
+    outcome = lab.run("--capture", str(pcap), pipeline__schema="iex", replay__warmup=0)
+    assert outcome.status == 0, outcome.stderr + outcome.stdout
+    account = outcome.summary["account"]
+    assert account["datagrams"]["received"] == 12
+    assert account["requests"]["received"] == 15
+    assert account["requests"]["rejected"]["truncated"] == 1
+    assert account["requests"]["delivered"] == 14
+    told = {"channels": 1, "messages": 14, "gaps": 2, "missing": 12, "repeated": 2, "resets": 1}
+    assert outcome.summary["feed"] == told
 
 
 def test_a_capture_of_ones_own_traffic(lab: Lab, tmp_path: Path) -> None:
@@ -286,9 +334,16 @@ def test_processes_stand_where_the_manifest_says(lab: Lab) -> None:
 # ---- hostile input -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("schema", ["v1", "v2"])
+@pytest.mark.parametrize("schema", ["v1", "v2", "v3", "v4", "fix", "iex"])
 def test_malformed_requests_are_counted_and_change_nothing_else(lab: Lab, schema: str) -> None:
-    outcome = lab.run(pipeline__schema=schema, replay__errors=0.1, replay__requests=REQUESTS)
+    outcome = lab.run(
+        pipeline__schema=schema,
+        replay__errors=0.1,
+        replay__requests=REQUESTS,
+        replay__rate="100k",
+        replay__per_datagram=1 if schema == "v1" else 3,
+        ring__depth=32768,
+    )
     assert outcome.status == 0, outcome.stderr + outcome.stdout
     account = outcome.summary["account"]["requests"]
     planned = outcome.manifest["capture"]["rejected"]

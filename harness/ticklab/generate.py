@@ -7,7 +7,8 @@ may change. So only `random_raw` is called, once for each purpose below and in t
 64-bit numbers r are turned into what is wanted here, by integers alone except for one logarithm:
 
     malformed    the k = round(errors * count) requests with the smallest r, in turn of every kind
-    payload      symbol (r >> 32) * symbols >> 32, a number for each byte of each request
+    payload      symbol (r >> 32) * symbols >> 32, a number for each byte of each request; the
+                 messages of `iex` have sizes of their own (generate_iex.py)
     flow         (r >> 32) * flows >> 32, a number for each datagram; skewed: see below
     arrivals     poisson: -log(1 - (r >> 11) / 2^53); bursts: r < 2^64 / 16 begins one
 
@@ -26,7 +27,8 @@ Arrivals, for a rate R and requests i = 0, 1, …, n - 1 over the time T = n / R
 
 The bytes of the packets are this module's own: pcap with nanosecond stamps, Ethernet with the lab's
 MACs, IPv4 without options, UDP with a checksum. Request ids count from 1. A malformed request
-stands alone in its datagram, in the place of the good one that it was made from.
+stands alone in its datagram, in the place of the good one that it was made from. How requests are
+written and broken: generate_forms.py.
 """
 
 import hashlib
@@ -41,7 +43,8 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from ticklab import capture, reference
+from ticklab import capture, generate_iex, reference
+from ticklab.generate_forms import FORMS, digits
 
 START_NS = 1_700_000_000_000_000_000  # the first stamp
 BURST_MEAN = 16  # datagrams
@@ -203,6 +206,8 @@ class Options:
                     "0, as no datagram is malformed for this handler",
                 ),
             ]
+        if self.handler == "fizzbuzz" and self.schema in ("fix", "iex"):
+            rules.append(("handler", False, f"another one: no {self.schema} message is a number"))
         if self.handler == "fizzbuzz":
             most = reference.FIZZBUZZ_DIGITS_MAX
             right = sizes.least >= 1 and sizes.most <= most
@@ -218,7 +223,10 @@ class Options:
         if rules[0][1] and rules[1][1] and not self.kinds():
             reasons = ", ".join(["all", *_reasons(self.schema, self.handler)])
             rules.append(("error_kinds", not self.errors, f"{reasons}, or the name of a kind"))
-        size = self.per_datagram * (_HEADER_BYTES.get(self.schema, 0) + sizes.most)
+        form = FORMS.get(self.schema, FORMS["datagram"])
+        size = self.per_datagram * (form.most + sizes.most)
+        if self.schema == "iex":
+            size = generate_iex.datagram_bytes(self.per_datagram)
         rules.append(
             (
                 "payload",
@@ -247,10 +255,7 @@ class Options:
         """The bytes that payloads are made of."""
         if self.handler == "fizzbuzz":
             return _DIGITS
-        return _ANY if self.schema == "v2" else _LETTERS
-
-
-_HEADER_BYTES = {"v1": reference.V1_HEADER_BYTES, "v2": reference.V2_HEADER.size}
+        return _ANY if self.schema in ("v2", "v3", "v4") else _LETTERS
 
 
 def generate(path: str | Path, options: Options) -> dict:
@@ -264,7 +269,10 @@ def generate(path: str | Path, options: Options) -> dict:
     flow = _flows(chance.random_raw(len(spread.first)), options)
     stamp_ns = START_NS + _arrivals(chance, options, spread)
 
-    whole, broken = good.where(~malformed), _mutants(options, good, malformed)
+    whole, rows = good.where(~malformed), good.where(malformed).rows()
+    if options.schema == "iex":
+        whole, rows = _segments(whole, rows, spread, stamp_ns)
+    broken = _mutants(options, rows)
     data = np.concatenate((whole.data, broken.data))
     begin, end = np.empty((2, len(flow)), np.int64)
     for which, strings, skip in (
@@ -328,44 +336,43 @@ class _Strings:
         at = np.concatenate(([0], np.cumsum(size[which])))
         return _Strings(self.data[np.repeat(which, size)], at)
 
+    def rows(self) -> list[bytes]:
+        return [self.data[a:b].tobytes() for a, b in zip(self.at, self.at[1:], strict=False)]
+
 
 def _good(chance: np.random.PCG64, options: Options) -> _Strings:
-    """Every request well-formed."""
+    """Every request well-formed; of `iex` the messages."""
+    if options.schema == "iex":
+        numbers = chance.random_raw(generate_iex.NUMBERS * options.count)
+        return _Strings(*generate_iex.session(numbers, options.count, options.rate, START_NS))
     count, alphabet = options.count, options.alphabet()
     sizes = Sizes.parse(options.payload)
     size = sizes.draw(options.seed, count)
     ids = np.arange(1, count + 1)
     symbols = np.frombuffer(alphabet, np.uint8)
-    header = _headers(options.schema, ids, size)
-    at = np.concatenate(([0], np.cumsum(header.shape[1] + size)))
+    payload = symbols[_below(chance.random_raw(int(size.sum())), len(alphabet))]
+    begin = np.concatenate(([0], np.cumsum(size)))
+    form = FORMS[options.schema]
+    made = []
+    order = np.argsort(size, kind="stable")
+    for which in np.split(order, np.flatnonzero(np.diff(size[order])) + 1):
+        rows = payload[begin[which][:, None] + np.arange(size[which[0]])]
+        made.append((which, form.rows(ids[which], rows)))
+    length = np.empty(count, np.int64)
+    for which, rows in made:
+        length[which] = rows.shape[1]
+    at = np.concatenate(([0], np.cumsum(length)))
     data = np.empty(at[-1], np.uint8)
-    is_payload = np.ones(at[-1], bool)
-    for column in range(header.shape[1]):
-        data[at[:-1] + column] = header[:, column]
-        is_payload[at[:-1] + column] = False
-    data[is_payload] = symbols[_below(chance.random_raw(int(size.sum())), len(alphabet))]
+    for which, rows in made:
+        data[at[which][:, None] + np.arange(rows.shape[1])] = rows
     if options.schema == "datagram" and sizes.least:
         # No two alike: the first bytes count (for fizzbuzz as far as there are digits).
         width = 1
         while len(alphabet) ** width < count and width < sizes.least:
             width += 1
         first = at[:-1, None] + np.arange(width)
-        data[first] = symbols[_digits(ids - 1, width, len(alphabet))]
+        data[first] = symbols[digits(ids - 1, width, len(alphabet))]
     return _Strings(data, at)
-
-
-def _headers(schema: str, ids: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """The headers of requests with payloads of `size` bytes; u8, shape (len(ids), bytes)."""
-    if schema == "datagram":
-        return np.empty((len(ids), 0), np.uint8)
-    if schema == "v2":
-        header = np.empty(len(ids), [("id", ">u8"), ("length", ">u4")])
-        header["id"], header["length"] = ids, size
-        return header.view(np.uint8).reshape(len(ids), -1)
-    header = np.full((len(ids), reference.V1_HEADER_BYTES), ord("|"), np.uint8)
-    header[:, 1:9] = _digits(ids, 8, 10) + ord("0")
-    header[:, 10:14] = _digits(size, 4, 10) + ord("0")
-    return header
 
 
 def _flows(raw: np.ndarray, options: Options) -> np.ndarray:
@@ -373,11 +380,6 @@ def _flows(raw: np.ndarray, options: Options) -> np.ndarray:
     if not options.flow_skew:
         return _below(raw, options.flows)
     return _choose(raw, _shares([k**-options.flow_skew for k in range(1, options.flows + 1)]))
-
-
-def _digits(numbers: np.ndarray, width: int, base: int) -> np.ndarray:
-    """The last `width` digits to the base; i64, shape (len(numbers), width)."""
-    return numbers[:, None] // base ** np.arange(width - 1, -1, -1) % base
 
 
 @dataclass
@@ -409,6 +411,18 @@ def _spread(options: Options, malformed: np.ndarray) -> _Spread:
         rank=rank[order],
         broken=malformed[first[order]],
     )
+
+
+def _segments(
+    whole: _Strings, rows: list[bytes], spread: _Spread, stamp_ns: np.ndarray
+) -> tuple[_Strings, list[bytes]]:
+    """Messages of `iex` as segments, numbered as they come; each of `rows` in one of its own."""
+    first, good, bad = 1 + spread.before(), ~spread.broken, spread.broken
+    made = generate_iex.segments(
+        whole.data, whole.at, spread.rank[good], spread.requests[good], first[good], stamp_ns[good]
+    )
+    numbered = zip(rows, first[bad].tolist(), stamp_ns[bad].tolist(), strict=True)
+    return _Strings(*made), [generate_iex.alone(row[2:], n, ns) for row, n, ns in numbered]
 
 
 def _arrivals(chance: np.random.PCG64, options: Options, spread: _Spread) -> np.ndarray:
@@ -466,10 +480,9 @@ def _place(
 # ---- malformed requests -------------------------------------------------------------------------
 
 
-def _mutants(options: Options, good: _Strings, malformed: np.ndarray) -> _Strings:
-    """The malformed requests in order, each kind in its turn."""
+def _mutants(options: Options, rows: list[bytes]) -> _Strings:
+    """The malformed requests made of these good ones, each kind in its turn."""
     kinds = options.kinds()
-    rows = [good.data[good.at[k] : good.at[k + 1]].tobytes() for k in np.flatnonzero(malformed)]
     broken = [kinds[k % len(kinds)](row) for k, row in enumerate(rows)]
     at = np.cumsum([0, *map(len, broken)])
     return _Strings(np.frombuffer(b"".join(broken), np.uint8), at)
@@ -477,9 +490,9 @@ def _mutants(options: Options, good: _Strings, malformed: np.ndarray) -> _String
 
 def mutations(schema: str, handler: str) -> dict[str, Callable[[bytes], bytes]]:
     """Kinds of malformed request by name; each turns a good request into one malformed datagram."""
-    kinds = dict(_MUTATIONS.get(schema, {}))
-    if handler == "fizzbuzz":
-        wrap = _WRAP[schema]
+    form = FORMS[schema]
+    kinds = dict(form.kinds)
+    if handler == "fizzbuzz" and (wrap := form.wrap):
         for name, payload in _NO_NUMBERS.items():
             kinds[name] = lambda good, payload=payload, wrap=wrap: wrap(good, payload)
     return kinds
@@ -487,11 +500,9 @@ def mutations(schema: str, handler: str) -> dict[str, Callable[[bytes], bytes]]:
 
 def _reasons(schema: str, handler: str) -> dict[str, list[str]]:
     """Names of mutations() by the reason for which what they make is refused."""
-    good = {
-        "v1": b"|00000001|0008|12345678",
-        "v2": reference.V2_HEADER.pack(1, 8) + b"12345678",
-        "datagram": b"12345678",
-    }[schema]
+    good = FORMS[schema].good(b"12345678")
+    if schema == "iex":
+        good = generate_iex.alone(b"H" + bytes(21), 1, START_NS)
     found: dict[str, list[str]] = {reason: [] for reason in reference.REASONS}
     for name, mutate in mutations(schema, handler).items():
         answer = reference.reply(schema, handler, reference.frame(schema, mutate(good))[0])
@@ -499,76 +510,6 @@ def _reasons(schema: str, handler: str) -> dict[str, list[str]]:
         found[answer].append(name)
     return {reason: names for reason, names in found.items() if names}
 
-
-def _v1_length(good: bytes, length: bytes) -> bytes:
-    return good[:10] + length + good[14:]
-
-
-def _v2_length(good: bytes, length: int) -> bytes:
-    return good[:8] + length.to_bytes(4, "big") + good[12:]
-
-
-# Good ones read |iiiiiiii|nnnn|payload (v1) and iiiiiiiinnnnpayload (v2), payload not empty.
-_MUTATIONS: dict[str, dict[str, Callable[[bytes], bytes]]] = {
-    "v1": {
-        "empty": lambda good: b"",
-        "one_bar": lambda good: good[:1],
-        "cut_in_id": lambda good: good[:5],
-        "cut_before_second_bar": lambda good: good[:9],
-        "cut_in_length": lambda good: good[:12],
-        "cut_before_third_bar": lambda good: good[:14],
-        "no_payload": lambda good: good[:15],
-        "payload_short": lambda good: good[:-1],
-        "length_plus_one": lambda good: _v1_length(good, b"%04d" % (len(good) - 15 + 1)),
-        "length_largest": lambda good: _v1_length(good, b"9999"),
-        "no_first_bar": lambda good: good[1:],
-        "first_bar_blank": lambda good: b" " + good[1:],
-        "second_bar_colon": lambda good: good[:9] + b":" + good[10:],
-        "third_bar_colon": lambda good: good[:14] + b":" + good[15:],
-        "no_second_bar": lambda good: good[:9] + good[10:],
-        "newline_before": lambda good: b"\r\n" + good,
-        "zeros": lambda good: bytes(len(good)),
-        "binary": lambda good: reference.V2_HEADER.pack(int(good[1:9]), len(good) - 15) + good[15:],
-        "id_9_digits": lambda good: b"|0" + good[1:],
-        "id_7_digits": lambda good: good[:1] + good[2:],
-        "id_letter": lambda good: good[:4] + b"x" + good[5:],
-        "id_negative": lambda good: b"|-" + good[2:],
-        "id_blank": lambda good: b"|" + b" " * 8 + good[9:],
-        "id_high_bit": lambda good: good[:8] + bytes([good[8] | 0x80]) + good[9:],
-        "length_letter": lambda good: _v1_length(good, good[10:13] + b"x"),
-        "length_negative": lambda good: _v1_length(good, b"-001"),
-        "length_blank": lambda good: _v1_length(good, b"   1"),
-        "length_3_digits": lambda good: good[:10] + good[11:],
-        "length_5_digits": lambda good: good[:10] + b"0" + good[10:],
-    },
-    "v2": {
-        "empty": lambda good: b"",
-        "one_byte": lambda good: good[:1],
-        "cut_in_id": lambda good: good[:4],
-        "cut_late_in_id": lambda good: good[:7],
-        "id_only": lambda good: good[:8],
-        "cut_early_in_length": lambda good: good[:9],
-        "cut_in_length": lambda good: good[:10],
-        "cut_late_in_length": lambda good: good[:11],
-        "no_payload": lambda good: good[:12],
-        "payload_half": lambda good: good[: 12 + (len(good) - 12) // 2],
-        "payload_short": lambda good: good[:-1],
-        "length_plus_one": lambda good: _v2_length(good, len(good) - 12 + 1),
-        "length_with_header": lambda good: _v2_length(good, len(good)),
-        "length_largest": lambda good: _v2_length(good, 65535),
-        "length_65536": lambda good: _v2_length(good, 65536),
-        "length_bit_16": lambda good: _v2_length(good, len(good) - 12 | 1 << 16),
-        "length_bit_24": lambda good: _v2_length(good, len(good) - 12 | 1 << 24),
-        "length_bit_31": lambda good: _v2_length(good, len(good) - 12 | 1 << 31),
-        "length_minus_one": lambda good: _v2_length(good, 2**32 - 1),
-        "length_int_max": lambda good: _v2_length(good, 2**31 - 1),
-        "length_text": lambda good: good[:8] + b"0008" + good[12:],
-        "length_blank": lambda good: good[:8] + b"    " + good[12:],
-        "length_little_endian": lambda good: good[:8] + good[11:7:-1] + good[12:],
-        "ones": lambda good: b"\xff" * len(good),
-        "text": lambda good: b"|%08d|0008|abcdefgh" % (int.from_bytes(good[:8], "big") % 10**8),
-    },
-}
 
 # Payloads that fizzbuzz cannot use.
 _NO_NUMBERS = {
@@ -586,10 +527,4 @@ _NO_NUMBERS = {
     "number_comma": b"1,000",
     "number_zero_byte": b"15\0",
     "number_high_bit": b"\xb1\xb5",
-}
-
-_WRAP: dict[str, Callable[[bytes, bytes], bytes]] = {
-    "v1": lambda good, payload: b"%b%04d|%b" % (good[:10], len(payload), payload),
-    "v2": lambda good, payload: good[:8] + len(payload).to_bytes(4, "big") + payload,
-    "datagram": lambda good, payload: payload,
 }

@@ -231,13 +231,15 @@ def _generated(config: Config, generate: Any) -> Path:
         on_ns=int(config.number("replay.on")),
         peak=config.number("replay.peak"),
         payload=config.text("replay.payload"),
+        per_datagram=int(config.number("replay.per_datagram")),
         flows=int(config.number("replay.flows")),
         flow_skew=config.number("replay.flow_skew"),
         errors=config.number("replay.errors"),
         error_kinds=config.text("replay.error_kinds"),
         seed=int(config.number("replay.seed")),
     )
-    code = Path(generate.__file__).read_bytes()
+    files = sorted(Path(generate.__file__).parent.glob("generate*.py"))
+    code = b"".join(file.read_bytes() for file in files)
     parameters = json.dumps(dataclasses.asdict(options), sort_keys=True).encode()
     path = CAPTURES / f"generated-{hashlib.sha256(parameters + code).hexdigest()[:16]}.pcap"
     if not path.exists():

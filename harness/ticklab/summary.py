@@ -312,8 +312,8 @@ def _trace(run: Run, missing: dict[str, int], negative: dict[str, int]) -> dict:
 def _feed(run: Run, wire: Wire) -> dict | None:
     """What the sequence numbers of a feed told rx; None where there are none.
 
-    No number tells of what was lost in front of the first message received or behind the last:
-    `at_ends`, by what was offered. Together with `missing` it is all that was lost.
+    No number tells of what was lost in front of the first message or behind the last: `at_ends`, by
+    what was offered, where one feed came without a reset. With `missing` it is all that was lost.
     """
     feeds = run.counter("end").get("feed")
     if not feeds:
@@ -322,11 +322,9 @@ def _feed(run: Run, wire: Wire) -> dict | None:
     for name in ("messages", "gaps", "missing", "repeated", "resets"):
         told[name] = run.measured("feed", "*", name)
     lost = wire.never_received
-    if lost is not None:
-        place = np.arange(len(lost))
-        before = lost == place
-        behind = lost[::-1] == len(run.offered) - 1 - place
-        told["at_ends"] = int(min(before.sum() + behind.sum(), len(lost)))
+    if lost is not None and len(feeds) == 1 and not told["resets"]:
+        ids = run.offered["id"][lost]
+        told["at_ends"] = int(((ids < feeds[0]["began"]) | (ids >= feeds[0]["next"])).sum())
     return told
 
 
