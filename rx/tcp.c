@@ -146,9 +146,10 @@ static enum served read_some(struct stage *stage, struct tcp *tcp, uint32_t plac
     uint32_t room = tcp_read_begin(&tcp->memory, place);
     int got = recvmmsg(connection->fd, &tcp->memory.journal->message, 1, MSG_DONTWAIT, NULL);
 
-    if (got < 0 && (errno == EAGAIN || errno == EINTR))
+    if (got < 0 && errno == EAGAIN)
         return SERVED_DRY;
     crash_point("tcp:received");
+    tcp->moved++; /* also an end: a turn that finds one is not the last */
     if (got < 0) {
         /* The kernel tells an error once; what came before it can be read then. */
         if (connection->failed)
@@ -163,7 +164,6 @@ static enum served read_some(struct stage *stage, struct tcp *tcp, uint32_t plac
         return SERVED_AGAIN;
     }
     *last = length < room && !connection->to_the_end;
-    tcp->moved++;
     tcp->held += length;
     stage->figures.bytes += length;
     if (tcp->idle_ticks)

@@ -63,8 +63,9 @@ struct tcp {
     bool quickack;
     uint64_t idle_ticks; /* 0: never */
     uint32_t turns;
-    uint32_t moved; /* in this turn: requests put, reads that brought something, connections */
-    uint64_t held;  /* bytes received, of no request yet */
+    uint32_t
+        moved; /* in this turn: requests put, reads that brought something or an end, new ones */
+    uint64_t held; /* bytes received, of no request yet */
 };
 
 /* ---- tcp.c ---- */
