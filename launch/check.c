@@ -70,6 +70,9 @@ void check_demand(const struct config *config, struct check_demand *demand)
     uint64_t lanes = config->worker.count + 3; /* rx, workers, tx and ingress */
     demand->ring_bytes = rings * ring;
     demand->huge_pages = rings * ((ring + HUGE - 1) / HUGE);
+    demand->tcp_bytes = strcmp(config->rx.source, "tcp") == 0
+                            ? 2 * (uint64_t)config->rx.connections * config->rx.connection_bytes
+                            : 0;
     demand->arena_bytes = lanes * (config->trace.lane_bytes + 4 * HEADER);
 }
 

@@ -29,6 +29,7 @@ struct check_result {
 struct check_demand {
     uint64_t ring_bytes;  /* all rings (memfds) */
     uint64_t arena_bytes; /* all trace lanes (a file in /dev/shm) */
+    uint64_t tcp_bytes;   /* receive buffers of all connections (a memfd); 0 without TCP */
     uint64_t huge_pages;  /* 2 MiB pages, if rings stand on such */
 };
 void check_demand(const struct config *config, struct check_demand *demand);

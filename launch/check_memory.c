@@ -79,19 +79,23 @@ static long long free_bytes(const struct check_context *context, bool *limited)
 static void memory(const struct check_context *context, struct check_result *result)
 {
     bool limited;
-    uint64_t needed = context->demand.ring_bytes + context->demand.arena_bytes;
+    const struct check_demand *demand = &context->demand;
+    uint64_t needed = demand->ring_bytes + demand->arena_bytes + demand->tcp_bytes;
+    const char *what = demand->tcp_bytes ? "rings, lanes and connections" : "rings and lanes";
     long long free = free_bytes(context, &limited);
     char need[32], have[32];
     check_bytes(needed, need);
     check_bytes(free > 0 ? (uint64_t)free : 0, have);
     if (free < 0) {
-        check_found(result, "%s for rings and lanes; free memory unknown", need);
+        check_found(result, "%s for %s; free memory unknown", need, what);
         return;
     }
-    check_found(result, "%s for rings and lanes, %s free%s", need, have,
+    check_found(result, "%s for %s, %s free%s", need, what, have,
                 limited ? " in this container" : "");
     if ((uint64_t)free < needed)
-        check_missing(result, WISH_NEED, "--set trace.lane=1MiB, or more memory%s",
+        check_missing(result, WISH_NEED, "--set %s, or more memory%s",
+                      demand->tcp_bytes > demand->arena_bytes ? "rx.connection_buffer=4KiB"
+                                                              : "trace.lane=1MiB",
                       limited ? " (docker run --memory)" : "");
     result->asked = "always";
 }
@@ -122,7 +126,8 @@ static void dev_shm(const struct check_context *context, struct check_result *re
 static void lock(const struct check_context *context, struct check_result *result)
 {
     struct rlimit limit = {0};
-    uint64_t needed = context->demand.ring_bytes + context->demand.arena_bytes;
+    uint64_t needed =
+        context->demand.ring_bytes + context->demand.arena_bytes + context->demand.tcp_bytes;
     char need[32], have[32];
     enum config_wish wish = context->config->memory.lock;
     result->asked = check_wish(wish);
