@@ -2,7 +2,8 @@
 /*
  * Inside of rx.source = tcp: what its files share.
  *
- *   tcp.c         turns: which connections are read, requests found and put
+ *   tcp.c         turns: which connections are looked at
+ *   tcp_serve.c   a look at one: requests found and put, and a read
  *   tcp_accept.c  listening sockets, new connections, what a killed rx has left
  *   tcp_end.c     how a connection ends and its place becomes free
  *   tcp_memory.c  what outlives rx
@@ -72,6 +73,11 @@ struct tcp {
 
 /* A look at this place is worth it. */
 void tcp_wake(struct tcp *tcp, uint32_t place);
+
+/* ---- tcp_serve.c ---- */
+
+/* Puts what stands whole at the place, reads once, puts what that brought. */
+enum served tcp_serve(struct stage *stage, struct rx *rx, uint32_t place);
 
 /* Puts the first `length` bytes at the place as a request, which `frame` describes. 0 or -EAGAIN. */
 int tcp_put(struct stage *stage, struct rx *rx, uint32_t place, const struct frame *frame,
