@@ -143,6 +143,10 @@ static void keep_memory(struct world *world)
 
 static void kill_tx(struct world *world)
 {
+    struct streams *streams = world->tx->own;
+
+    if (streams->memory.region.header)
+        region_close(&streams->memory.region);
     free(world->tx->own);
     free(world->tx);
     world->tx = NULL;
@@ -562,7 +566,7 @@ static void test_damaged(void)
         {"nothing", 1, 0, 1, 0, ""},
         {"place", 3, 0, 1, 0, "place of an output: expected 2 (0x2), found 3 (0x3)"},
         {"nowhere", UINT16_MAX, 0, 1, 0, "place of an output: expected 2 (0x2), found 65535"},
-        {"outcome", 1, 200, 1, 0, "outcome of an output: expected "},
+        {"outcome", 1, 200, 1, 0, ", found 200 (0xc8)"},
         {"taken", 1, 0, 2, 0, "outputs taken: expected 1 (0x1), found 2 (0x2)"},
         {"written", 1, 0, 1, 5, "bytes written: expected 4 (0x4), found 5 (0x5)"},
     };

@@ -31,17 +31,17 @@ int stream_memory_open(struct stage *stage, const struct tx *tx, struct stream_m
     };
     const struct region_place place = {.numa_node = -1};
     struct region_mismatch mismatch = {0};
-    struct region region;
+    struct region *region = &memory->region;
 
-    int err = fd >= 0 ? region_attach(&region, fd, &want, true, &mismatch)
-                      : region_create(&region, "tickline-streams", &want, &place, bytes);
+    int err = fd >= 0 ? region_attach(region, fd, &want, true, &mismatch)
+                      : region_create(region, "tickline-streams", &want, &place, bytes);
     if (err == 0 && fd < 0)
-        err = stage_deposit(stage, "tx.streams", region.fd);
+        err = stage_deposit(stage, "tx.streams", region->fd);
     if (err < 0)
         return stage_error(stage, err, "table of outputs: %s%s%s", strerror(-err),
                            mismatch.field ? ": " : "", mismatch.field ? mismatch.field : "");
-    memory->record = region_at(&region, RECORDS_OFFSET);
-    memory->output = region_at(&region, outputs_offset());
+    memory->record = region_at(region, RECORDS_OFFSET);
+    memory->output = region_at(region, outputs_offset());
     memory->shift = (uint32_t)__builtin_ctzll(depth);
     return 0;
 }

@@ -44,6 +44,7 @@ struct stream_output {
 static_assert(sizeof(struct stream_output) == 32, "two a line");
 
 struct stream_memory {
+    struct region region;
     struct stream_record *record;
     struct stream_output *output; /* ring << shift | slot */
     uint32_t shift;
