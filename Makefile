@@ -143,12 +143,13 @@ $(GEN)/request.capnp.c++: worker/request.capnp
 $(GEN)/%.o: $(GEN)/%.c
 	$(CC) $(CPPFLAGS) $(CFLAGS) -w -c -o $@ $<
 $(GEN)/%.o: $(GEN)/%.c++
-	$(CXX) $(CPPFLAGS) $(CXXFLAGS) -w -c -o $@ $<
+	$(CXX) $(CPPFLAGS) $(CXXFLAGS) $(if $(SANITIZE),-fno-sanitize=vptr) -w -c -o $@ $<
 $(BUILD)/obj/worker/schema_v3.o $(BUILD)/crash/worker/schema_v3.o: | $(GEN)/request.pb-c.o
 $(BUILD)/obj/worker/schema_v4_capnp.o: | $(GEN)/request.capnp.o
+# No vptr: what the libraries' own classes are, only they could say.
 $(BUILD)/obj/worker/schema_v4_capnp.o: worker/schema_v4_capnp.cc $(BUILD)/flags.json
 	@mkdir -p $(@D)
-	$(CXX) $(CPPFLAGS) $(CXXFLAGS) -MMD -MP -c -o $@ $<
+	$(CXX) $(CPPFLAGS) $(CXXFLAGS) $(if $(SANITIZE),-fno-sanitize=vptr) -MMD -MP -c -o $@ $<
 
 $(BUILD)/obj/%.o: %.c $(BUILD)/flags.json
 	@mkdir -p $(@D)

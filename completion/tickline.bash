@@ -51,4 +51,4 @@ _tickline_tool() {
 
 complete -o filenames -F _tickline tickline tickline-lab launch.sh
 complete -o filenames -F _tickline_tool tickline-summary tickline-compare tickline-capture \
-    tickline-generate tickline-sweep tickline-timeline harness/bench.py
+    tickline-generate tickline-schemas tickline-sweep tickline-timeline harness/bench.py

@@ -260,6 +260,48 @@ static void test_v4(void)
     CU_ASSERT(message.id == 0 && message.length == 0);
 }
 
+#ifndef __SANITIZE_ADDRESS__
+void *__libc_malloc(size_t size);
+
+static _Atomic unsigned int mallocs;
+
+void *malloc(size_t size)
+{
+    mallocs++;
+    return __libc_malloc(size);
+}
+
+/* Good requests take no memory, with whatever payload. */
+static void test_allocates_nothing(void)
+{
+    static _Alignas(8) uint8_t bytes[8192], out[8192];
+    static const enum config_schema forms[] = {SCHEMA_V1, SCHEMA_V2,  SCHEMA_V3,
+                                               SCHEMA_V4, SCHEMA_FIX, SCHEMA_IEX};
+    for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+        const struct schema *schema = schema_of(forms[i]);
+        unsigned int before = mallocs;
+        for (uint32_t payload = 30; payload < 4000; payload += 97) {
+            struct message message;
+            memset(bytes + schema->header_bytes, 'z', payload);
+            bytes[schema->header_bytes + payload - 1] = 1; /* what FIX wants at its end */
+            int length =
+                schema->serialise(bytes, sizeof(bytes), &(struct message){.id = 9}, payload);
+            CU_ASSERT_EQUAL_FATAL(schema->parse(bytes, (uint32_t)length, &message), 0);
+            memcpy(out + schema->header_bytes, message.payload, message.length);
+            CU_ASSERT_EQUAL(schema->serialise(out, sizeof(out), &message, message.length), length);
+        }
+        CU_ASSERT_EQUAL(mallocs, before);
+    }
+    free(malloc(1));
+    CU_ASSERT(mallocs > 0);
+}
+#else
+static void test_allocates_nothing(void)
+{
+    puts("not with a sanitizer: malloc is its own");
+}
+#endif
+
 /* The longest payload each can write, and one byte less room than it takes. */
 static void test_largest_replies(void)
 {
@@ -454,6 +496,7 @@ int main(void)
         {"v3", test_v3},
         {"v3, too many fields", test_v3_exhausted},
         {"v4", test_v4},
+        {"allocates nothing", test_allocates_nothing},
         {"v3 and v4, longest", test_largest_replies},
         {"fix", test_fix},
         {"iex", test_iex},

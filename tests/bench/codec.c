@@ -25,7 +25,7 @@ struct requests {
     uint8_t reply[REQUESTS][BYTES];
 };
 
-/* Letters and digits, another request each; the schema's own serialiser writes the header. */
+/* Letters and digits, another request each; the schema's own serialiser writes the rest. */
 static void write_requests(const struct shape *shape, const struct schema *schema,
                            struct requests *requests)
 {
@@ -35,9 +35,13 @@ static void write_requests(const struct shape *shape, const struct schema *schem
             payload[k] = (uint8_t)('a' + (i + k) % 26);
         if (shape->handler && strcmp(shape->handler, "fizzbuzz") == 0)
             snprintf((char *)payload, BYTES - schema->header_bytes, "%0*u", (int)shape->payload, i);
-        schema->serialise(requests->bytes[i], sizeof(requests->bytes[i]),
-                          &(struct message){.id = i + 1}, shape->payload);
-        requests->length[i] = schema->header_bytes + shape->payload;
+        /* A field of FIX ends with SOH, a message of IEX begins with its type. */
+        if (shape->schema == SCHEMA_FIX)
+            payload[shape->payload - 1] = 1;
+        if (shape->schema == SCHEMA_IEX)
+            payload[0] = 'z';
+        requests->length[i] = (uint32_t)schema->serialise(
+            requests->bytes[i], BYTES, &(struct message){.id = i + 1}, shape->payload);
     }
 }
 
@@ -110,6 +114,14 @@ static const struct bench_case cases[] = {
     {"codec/v1/serialise", run_codec, CODEC(SCHEMA_V1, 8, true)},
     {"codec/v2/parse", run_codec, CODEC(SCHEMA_V2, 8, false)},
     {"codec/v2/serialise", run_codec, CODEC(SCHEMA_V2, 8, true)},
+    {"codec/v3/parse", run_codec, CODEC(SCHEMA_V3, 8, false)},
+    {"codec/v3/serialise", run_codec, CODEC(SCHEMA_V3, 8, true)},
+    {"codec/v4/parse", run_codec, CODEC(SCHEMA_V4, 8, false)},
+    {"codec/v4/serialise", run_codec, CODEC(SCHEMA_V4, 8, true)},
+    {"codec/fix/parse", run_codec, CODEC(SCHEMA_FIX, 100, false)},
+    {"codec/fix/serialise", run_codec, CODEC(SCHEMA_FIX, 100, true)},
+    {"codec/iex/parse", run_codec, CODEC(SCHEMA_IEX, 30, false)},
+    {"codec/iex/serialise", run_codec, CODEC(SCHEMA_IEX, 30, true)},
     {"codec/datagram/parse", run_codec, CODEC(SCHEMA_DATAGRAM, 8, false)},
     {"codec/datagram/serialise", run_codec, CODEC(SCHEMA_DATAGRAM, 8, true)},
     {"handler/rot1/8", run_codec, HANDLER("rot1", 8)},
