@@ -276,6 +276,22 @@ static json_t *repeated(const struct pipeline *pipeline)
     return requests;
 }
 
+/* By worker: outputs published after its handler's state was lost; only where one may be. */
+static void add_suspect(const struct pipeline *pipeline, json_t *snapshot)
+{
+    json_t *suspect = json_array();
+
+    for (uint32_t i = 0; i < pipeline->config->worker.count; i++) {
+        uint64_t from = load_acquire(&pipeline->cells->suspect_from[i]);
+        struct ring_positions positions = {0};
+        (void)ring_positions(&pipeline->to_tx[i], &positions);
+        json_array_append_new(suspect, number(from ? positions.published - (from - 1) : 0));
+    }
+    if (pipeline->handler->state_lost)
+        json_object_set(snapshot, "suspect", suspect);
+    json_decref(suspect);
+}
+
 json_t *counters_snapshot(const struct pipeline *pipeline)
 {
     uint32_t workers = pipeline->config->worker.count;
@@ -288,14 +304,16 @@ json_t *counters_snapshot(const struct pipeline *pipeline)
         json_object_set_new(stages, process->name,
                             stage_counts(&pipeline->cells->cell[process->cell]));
     }
-    return json_pack("{s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o*, s:o*, s:o}", "tsc",
-                     (json_int_t)pair.tsc, "realtime_ns", (json_int_t)pair.real_ns, "rx",
-                     rx_counts(pipeline), "to_worker", ring_counts(pipeline->to_worker, workers),
-                     "to_tx", ring_counts(pipeline->to_tx, workers), "outcomes", outcomes(pipeline),
-                     "repeated", repeated(pipeline), "sockets", counters_sockets(pipeline),
-                     "stages", stages, "lanes", lane_counts(pipeline, &discarded), "connections",
-                     counters_connections(pipeline), "replies", counters_replies(pipeline), "feed",
-                     feed_counts(pipeline));
+    json_t *snapshot = json_pack(
+        "{s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o*, s:o*, s:o}", "tsc",
+        (json_int_t)pair.tsc, "realtime_ns", (json_int_t)pair.real_ns, "rx", rx_counts(pipeline),
+        "to_worker", ring_counts(pipeline->to_worker, workers), "to_tx",
+        ring_counts(pipeline->to_tx, workers), "outcomes", outcomes(pipeline), "repeated",
+        repeated(pipeline), "sockets", counters_sockets(pipeline), "stages", stages, "lanes",
+        lane_counts(pipeline, &discarded), "connections", counters_connections(pipeline), "replies",
+        counters_replies(pipeline), "feed", feed_counts(pipeline));
+    add_suspect(pipeline, snapshot);
+    return snapshot;
 }
 
 json_t *counters_stats(const struct pipeline *pipeline)

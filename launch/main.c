@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* tickline: check, config, run, status, salvage, clean, points. */
+/* tickline: check, config, run, status, salvage, clean, points, handler. */
 #include "launch/check.h"
+#include "launch/handler.h"
 #include "launch/run.h"
 #include "launch/salvage.h"
 #include "launch/serve.h"
@@ -25,6 +26,7 @@ struct arguments {
     bool keys;
     bool watch;
     bool help;
+    struct handler_facts handler; /* of the configuration that was loaded */
 };
 
 static const char usage[] =
@@ -40,7 +42,8 @@ static const char usage[] =
     "mend a\n"
     "                  run directory whose files were cut\n"
     "  clean           remove what killed runs have left behind\n"
-    "  points          the trace points and what they mean\n"
+    "  points [CONFIG] the trace points and what they mean; of its handler, too\n"
+    "  handler CONFIG  what its handler is, and its own points\n"
     "\n"
     "  --set SECTION.KEY=VALUE           change one value, any number of times\n"
     "  --fill SECTION.KEY=VALUE@ORIGIN   the same, only where it still is auto\n"
@@ -121,7 +124,7 @@ static int parse(int argc, char **argv, struct arguments *arguments)
     return 0;
 }
 
-static int load(const struct arguments *arguments, struct config *config)
+static int load(struct arguments *arguments, struct config *config)
 {
     char error[CONFIG_ERROR_MAX];
 
@@ -134,10 +137,16 @@ static int load(const struct arguments *arguments, struct config *config)
         fprintf(stderr, "tickline: %s\n", error);
         return 2;
     }
+    int err = handler_ask(config, &arguments->handler, error);
+    if (err < 0) {
+        fprintf(stderr, "tickline: %s\n", error);
+        config_free(config);
+        return err == -EINVAL ? 2 : 4;
+    }
     return 0;
 }
 
-static int command_config(const struct arguments *arguments)
+static int command_config(struct arguments *arguments)
 {
     static struct config config;
 
@@ -175,7 +184,7 @@ static int place(const struct config *config, struct host_topology *topology,
     return 0;
 }
 
-static int command_check(const struct arguments *arguments)
+static int command_check(struct arguments *arguments)
 {
     static struct config config;
     static struct host_topology topology;
@@ -237,29 +246,67 @@ static int command_run(struct arguments *arguments)
         (void)mkdir("runs", 0755); /* where it cannot be made, the run's own directory says so */
         arguments->run.run_directory = directory;
     }
+    arguments->run.handler = &arguments->handler;
     status = run_pipeline(&config, &placement, &arguments->run);
+    handler_free(&arguments->handler);
     config_free(&config);
     return status;
 }
 
-static int command_points(const struct arguments *arguments)
+static void tell_point(json_t *points, const struct point_info *point, bool json)
 {
-    json_t *points = json_array();
+    if (!json)
+        printf("%-14s %s\n", point->name, point->sentence);
+    json_array_append_new(points, json_pack("{s:i, s:s, s:b, s:s, s:s, s:s}", "id", point->id,
+                                            "name", point->name, "wide",
+                                            (point->id & POINT_WIDE) != 0, "span", point->span,
+                                            "stage", point->stage, "sentence", point->sentence));
+}
 
-    for (uint32_t i = 0; i < point_count; i++) {
-        const struct point_info *point = &point_list[i];
-        if (!arguments->run.json)
-            printf("%-14s %s\n", point->name, point->sentence);
-        json_array_append_new(
-            points, json_pack("{s:i, s:s, s:b, s:s, s:s, s:s}", "id", point->id, "name",
-                              point->name, "wide", (point->id & POINT_WIDE) != 0, "span",
-                              point->span, "stage", point->stage, "sentence", point->sentence));
+/* With a configuration those of its handler, too. */
+static int command_points(struct arguments *arguments)
+{
+    static struct config config;
+    bool json = arguments->run.json;
+    const struct handler_facts *handler = &arguments->handler;
+
+    int status = arguments->config_path ? load(arguments, &config) : 0;
+    if (status)
+        return status;
+    json_t *points = json_array();
+    for (uint32_t i = 0; i < point_count; i++)
+        tell_point(points, &point_list[i], json);
+    for (uint32_t i = 0; i < handler->points; i++) {
+        const struct point_info own = {.name = handler->point[i].name,
+                                       .stage = "worker",
+                                       .span = handler->point[i].span,
+                                       .sentence = handler->point[i].sentence,
+                                       .id = (uint16_t)(LANE_POINT_FIRST + i)};
+        tell_point(points, &own, json);
     }
-    if (arguments->run.json) {
+    if (json) {
         json_dumpf(points, stdout, JSON_INDENT(1) | JSON_PRESERVE_ORDER);
         putchar('\n');
     }
     json_decref(points);
+    return 0;
+}
+
+static int command_handler(struct arguments *arguments)
+{
+    static struct config config;
+
+    int status = load(arguments, &config);
+    if (status)
+        return status;
+    if (arguments->run.json) {
+        json_dumpf(arguments->handler.json, stdout, JSON_INDENT(1) | JSON_PRESERVE_ORDER);
+        putchar('\n');
+    } else {
+        handler_print(&config, &arguments->handler);
+    }
+    handler_free(&arguments->handler);
+    config_free(&config);
     return 0;
 }
 
@@ -294,8 +341,7 @@ int main(int argc, char **argv)
         fputs(usage, stdout);
         return 0;
     }
-    bool alone = strcmp(command, "clean") == 0 || strcmp(command, "points") == 0;
-    if (alone && arguments.config_path) {
+    if (strcmp(command, "clean") == 0 && arguments.config_path) {
         fprintf(stderr, "tickline: %s: %s takes no argument; see tickline --help\n",
                 arguments.config_path, command);
         return 2;
@@ -314,9 +360,11 @@ int main(int argc, char **argv)
         return status_clean();
     if (strcmp(command, "points") == 0)
         return command_points(&arguments);
+    if (strcmp(command, "handler") == 0)
+        return command_handler(&arguments);
     fprintf(stderr,
             "tickline: %s: no such command; expected check, config, run, status, salvage, "
-            "clean or points\n",
+            "clean, points or handler\n",
             command);
     return 2;
 }

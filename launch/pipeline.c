@@ -146,6 +146,23 @@ static int create_connections(struct pipeline *pipeline)
     return err < 0 ? pipeline_fail(pipeline, err, "table of connections: %s", strerror(-err)) : 0;
 }
 
+/* What a worker's handler keeps, near its worker. */
+static int create_states(struct pipeline *pipeline)
+{
+    uint64_t bytes = pipeline->handler->state_bytes;
+    char name[48];
+
+    for (uint32_t i = 0; bytes && i < pipeline->config->worker.count; i++) {
+        struct region_place place = ring_place(pipeline, pipeline->placement->stage[1 + i].cpu);
+        snprintf(name, sizeof(name), "tickline-state.%u", i);
+        int err = state_create(&pipeline->state[i], name, bytes, pipeline->epoch, &place);
+        if (err < 0)
+            return pipeline_fail(pipeline, err, "%s: no memory for twice %llu bytes: %s", name,
+                                 (unsigned long long)bytes, strerror(-err));
+    }
+    return 0;
+}
+
 static int create_arena(struct pipeline *pipeline)
 {
     const struct config *config = pipeline->config;
@@ -167,6 +184,8 @@ static int create_arena(struct pipeline *pipeline)
             "%s: no room for %u trace lanes of %llu bytes; make trace.lane smaller or: "
             "mount -o remount,size=50%% /dev/shm",
             pipeline->runfile->arena, count, (unsigned long long)config->trace.lane_bytes);
+    if (err == 0)
+        arena_name_points(&pipeline->arena, pipeline->handler->point, pipeline->handler->points);
     return err < 0 ? pipeline_fail(pipeline, err,
                                    "%s: %s; is /dev/shm a tmpfs that can be written? try: "
                                    "mount -t tmpfs tmpfs /dev/shm",
@@ -209,6 +228,8 @@ int pipeline_create(struct pipeline *pipeline)
     if (err == 0)
         err = create_connections(pipeline);
     if (err == 0)
+        err = create_states(pipeline);
+    if (err == 0)
         err = create_arena(pipeline);
     if (err == 0)
         err = create_config(pipeline);
@@ -229,6 +250,8 @@ void pipeline_destroy(struct pipeline *pipeline)
             region_close(&pipeline->to_worker[i]);
         if (pipeline->to_tx[i].header)
             region_close(&pipeline->to_tx[i]);
+        if (pipeline->state[i].header)
+            region_close(&pipeline->state[i]);
     }
     if (pipeline->arena.header)
         region_close(&pipeline->arena);
@@ -252,6 +275,6 @@ uint64_t pipeline_shm_bytes(const struct pipeline *pipeline)
                      pipeline->connections.size + pipeline->peers.size;
 
     for (uint32_t i = 0; i < CELL_WORKERS_MAX; i++)
-        bytes += pipeline->to_worker[i].size + pipeline->to_tx[i].size;
+        bytes += pipeline->to_worker[i].size + pipeline->to_tx[i].size + pipeline->state[i].size;
     return bytes;
 }

@@ -9,6 +9,7 @@
 #ifndef TICKLINE_LAUNCH_PIPELINE_H
 #define TICKLINE_LAUNCH_PIPELINE_H
 
+#include "launch/handler.h"
 #include "launch/placement.h"
 #include "launch/process.h"
 #include "launch/runfile.h"
@@ -18,6 +19,7 @@
 #include "shm/lane.h"
 #include "shm/peer.h"
 #include "shm/ring.h"
+#include "shm/state.h"
 #include "stage/clock.h"
 #include "stage/config.h"
 
@@ -32,6 +34,7 @@ enum {
 struct pipeline {
     const struct config *config;
     const struct placement *placement;
+    const struct handler_facts *handler;
     const struct runfile *runfile;
     int run_folder;    /* open run directory */
     struct user user;  /* whom the stages become */
@@ -48,6 +51,7 @@ struct pipeline {
     struct cells *cells;
     struct region to_worker[CELL_WORKERS_MAX];
     struct region to_tx[CELL_WORKERS_MAX];
+    struct region state[CELL_WORKERS_MAX]; /* where the handler has one */
     struct region arena;
     struct region connections; /* rx.source = tcp */
     struct region peers;       /* rx.source = udp, tx.sink = reply */

@@ -520,8 +520,10 @@ int run_pipeline(const struct config *config, const struct placement *placement,
         return 1;
     run->options = options;
     run->stdin_open = true;
-    run->pipeline =
-        (struct pipeline){.config = config, .placement = placement, .first = clock_pair_read(NULL)};
+    run->pipeline = (struct pipeline){.config = config,
+                                      .placement = placement,
+                                      .handler = options->handler,
+                                      .first = clock_pair_read(NULL)};
     /* Blocked before anything exists that a signal could leave behind. */
     sigemptyset(&signals);
     sigaddset(&signals, SIGINT);

@@ -3,13 +3,15 @@
 #ifndef TICKLINE_LAUNCH_RUN_H
 #define TICKLINE_LAUNCH_RUN_H
 
+#include "launch/handler.h"
 #include "launch/placement.h"
 #include "stage/clock.h"
 
 struct run_options {
     const char *run_directory; /* created where missing */
     const char *start_order;   /* NULL: consumers first */
-    bool json;                 /* commands on stdin, answers on stdout, a line each */
+    const struct handler_facts *handler;
+    bool json; /* commands on stdin, answers on stdout, a line each */
 };
 
 /* Runs until told to end. The exit status. */

@@ -115,6 +115,10 @@ static int give_all(struct pipeline *pipeline, struct process *process)
             snprintf(name, sizeof(name), "to_worker.%u", i);
             err = process_give(process, name, pipeline->to_worker[i].fd);
         }
+        if (err == 0 && mine && pipeline->state[i].header) {
+            snprintf(name, sizeof(name), "state.%u", i);
+            err = process_give(process, name, pipeline->state[i].fd);
+        }
         if (err == 0 && (process->cell == CELL_TX || mine)) {
             snprintf(name, sizeof(name), "to_tx.%u", i);
             err = process_give(process, name, pipeline->to_tx[i].fd);

@@ -4,8 +4,9 @@
  *
  * Death is what waitid says: a slow process is left alone. A process that was killed by a signal is
  * replaced, one that ended by itself has said why and is not; nor are those that a check of their own
- * (SIGABRT) or the sandbox (SIGSYS) has ended: the next one would meet the same. A successor finds
- * everything where it was, in rings, lanes, cells and the descriptors left here.
+ * (SIGABRT) or the sandbox (SIGSYS) has ended: the next one would meet the same. A handler that has crashed
+ * (state failed, by a signal; worker/crash.h) is replaced too: its worker knows what to do with the request. A
+ * successor finds everything where it was, in rings, lanes, cells and the descriptors left here.
  *
  * An element of `restarts`, and of counters.json:
  *
@@ -38,16 +39,24 @@ static int give_up(struct pipeline *pipeline, struct process *process, const cha
     cell->error[CELL_ERROR_MAX - 1] = '\0';
     process_ending(process, ending, sizeof(ending));
     if (cell_state(cell) == CELL_FAILED && cell->error[0])
-        return pipeline_fail(pipeline, -ECHILD, "%s: %s", process->name, cell->error);
+        return pipeline_fail(pipeline, -ECHILD, "%s: %s%s", process->name, cell->error, why);
     (void)cell_move(cell, CELL_DEAD, CELL_BY_LAUNCHER);
     return pipeline_fail(pipeline, -ECHILD, "%s ended unasked: %s%s; see log/%s.log", process->name,
                          ending, why, process->name);
 }
 
-static bool was_killed(const struct process *process)
+/* A handler has ended it, and `error` of its cell says how: then abort() counts like the others. */
+static bool has_crashed(const struct cell *cell, const struct process *process)
 {
-    return process->status > 128 && process->status != 128 + SIGABRT &&
-           process->status != 128 + SIGSYS;
+    return process->cell >= CELL_WORKER && process->status > 128 &&
+           process->status != 128 + SIGSYS && cell_state(cell) == CELL_FAILED;
+}
+
+static bool was_killed(const struct cell *cell, const struct process *process)
+{
+    return has_crashed(cell, process) ||
+           (process->status > 128 && process->status != 128 + SIGABRT &&
+            process->status != 128 + SIGSYS);
 }
 
 /* One more restart now: is it within the budget? */
@@ -101,11 +110,18 @@ static void note_death(struct pipeline *pipeline, struct process *process)
     struct cell *cell = cell_of(pipeline, process);
     struct ring_waiting waiting = waiting_for(pipeline, process);
     struct cell_lazy lazy = {0};
-    char ending[64];
+    char ending[CELL_ERROR_MAX + 64];
 
     cell_mend(cell);
     (void)cell_read(cell, &lazy);
     process_ending(process, ending, sizeof(ending));
+    if (has_crashed(cell, process)) {
+        cell->error[CELL_ERROR_MAX - 1] = '\0';
+        for (char *c = cell->error; *c; c++)
+            *c = *c >= ' ' && *c <= '~' ? *c : '?';
+        size_t used = strlen(ending);
+        snprintf(ending + used, sizeof(ending) - used, ": %s", cell->error);
+    }
     process->restart =
         json_pack("{s:s, s:I, s:s, s:I, s:I, s:i, s:I, s:I, s:I}", "stage", process->name,
                   "generation", (json_int_t)load_relaxed(&cell->generation) + 1, "cause", ending,
@@ -136,7 +152,7 @@ static int ended(struct pipeline *pipeline, struct process *process)
         process->gone = true;
         return 0;
     }
-    if (pipeline->running && was_killed(process) && cell_state(cell) != CELL_DONE)
+    if (pipeline->running && was_killed(cell, process) && cell_state(cell) != CELL_DONE)
         return replace(pipeline, process);
     return give_up(pipeline, process, "");
 }

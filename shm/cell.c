@@ -55,6 +55,8 @@ static uint64_t cells_layout(void)
         offsetof(struct cells, repeats),
         offsetof(struct cells, streams),
         offsetof(struct cells, feeds),
+        offsetof(struct cells, crash),
+        offsetof(struct cells, suspect_from),
     };
     return region_hash(parts, sizeof(parts) / sizeof(parts[0]));
 }

@@ -174,6 +174,12 @@ struct cell_streams {
     _Atomic uint64_t undelivered[CELL_UNDELIVERED_COUNT];
 };
 
+/* A request in which the handler of a worker has crashed. */
+struct cell_crash {
+    uint64_t request;
+    uint64_t count; /* how often; 0: in none */
+};
+
 struct cells {
     struct cell cell[CELL_MAX];
     /* tx */
@@ -194,6 +200,11 @@ struct cells {
     _Alignas(LINE_PAIR_BYTES) struct cell_streams streams;
     /* rx: sequence numbers (schema iex) */
     _Alignas(LINE_PAIR_BYTES) struct feeds feeds;
+    /* worker, as it crashes; read by its successor */
+    _Alignas(LINE_PAIR_BYTES) struct cell_crash crash[CELL_WORKERS_MAX];
+    /* worker, when it takes over from one whose state is lost, once: outputs published until then, and 1
+     * more; 0: nothing was lost. Release, pairs with the launcher's acquire */
+    _Atomic uint64_t suspect_from[CELL_WORKERS_MAX];
 };
 
 enum { CELLS_OFFSET = PAGE_BYTES };

@@ -33,6 +33,14 @@
     X("ring:after_commit", "the tail has moved")                                                   \
     X("ring:parked", "the consumer has said that it sleeps, and does not yet")                     \
     X("ring:bell_stored", "the bell has moved, nobody is woken yet")                               \
+    X("state:before_begin", "a handler is about to change its state, and nothing says so")         \
+    X("state:begun", "the state says for which input it is changed, nothing of it is")             \
+    X("state:before_copy", "an output is published, its changes of the state are in one copy")     \
+    X("state:copied", "one more of them is in both")                                               \
+    X("state:settling", "a successor is about to take the changed copy")                           \
+    X("state:undoing", "a successor is about to take the unchanged copy")                          \
+    X("state:undone", "it has taken it, and nothing says so")                                      \
+    X("state:recovered", "both copies of the state are what is published")                         \
     X("cell:before_move", "the state is about to change")                                          \
     X("cell:after_move", "the state has changed")                                                  \
     X("cell:copy_begun", "the sequence is odd, the figures are the old ones")                      \

@@ -73,6 +73,45 @@ int arena_create(struct region *region, const struct region_place *place,
     return err;
 }
 
+void arena_name_points(const struct region *arena, const struct lane_point *points, uint32_t count)
+{
+    struct lane_directory *directory = region_at(arena, DIRECTORY_OFFSET);
+
+    directory->points = count < LANE_POINTS_MAX ? count : LANE_POINTS_MAX;
+    memcpy(directory->point, points, directory->points * sizeof(*points));
+}
+
+/* It goes into files that are read as text. */
+static bool point_valid(const struct lane_point *point)
+{
+    size_t length = strnlen(point->name, sizeof(point->name));
+
+    for (size_t i = 0; i < length; i++) {
+        char c = point->name[i];
+        if (!(c >= 'a' && c <= 'z') && !(c >= '0' && c <= '9') && c != '_')
+            return false;
+    }
+    return length > 0 && length < sizeof(point->name) &&
+           memchr(point->sentence, '\0', sizeof(point->sentence)) &&
+           (memcmp(point->span, "work", 5) == 0 || memcmp(point->span, "wait", 5) == 0);
+}
+
+bool arena_point(const struct region *arena, uint32_t index, struct lane_point *copy,
+                 struct point_info *info)
+{
+    const struct lane_directory *directory = region_at(arena, DIRECTORY_OFFSET);
+
+    if (index >= LANE_POINTS_MAX || index >= directory->points)
+        return false;
+    *copy = directory->point[index];
+    *info = (struct point_info){.name = copy->name,
+                                .stage = "worker",
+                                .span = copy->span,
+                                .sentence = copy->sentence,
+                                .id = (uint16_t)(LANE_POINT_FIRST + index)};
+    return point_valid(copy);
+}
+
 static int wrong(struct region_mismatch *mismatch, const char *field, uint64_t expected,
                  uint64_t found)
 {

@@ -38,6 +38,8 @@ enum {
     LANE_BYTES_MIN = 16 * (2 * PAGE_BYTES),
     LANE_RECORD_BYTES = 16,
     LANE_WIDE_BYTES = 32,
+    LANE_POINTS_MAX = 16,
+    LANE_POINT_FIRST = 0x100, /* id of the handler's first own point */
 };
 
 enum lane_kind { LANE_TRACE = 1, LANE_PLAIN = 2 };
@@ -100,9 +102,18 @@ struct lane_entry {
     uint64_t bytes;
 };
 
+/* A point that the handler of the run has declared; its id is LANE_POINT_FIRST + its index. */
+struct lane_point {
+    char name[24];
+    char span[8]; /* "work" or "wait" */
+    char sentence[128];
+};
+
 struct lane_directory {
     uint32_t count;
+    uint32_t points;
     struct lane_entry lane[LANE_MAX];
+    struct lane_point point[LANE_POINTS_MAX];
 };
 static_assert(sizeof(struct lane_directory) <= PAGE_BYTES, "one page");
 
@@ -130,6 +141,14 @@ struct region_want arena_want(uint64_t epoch);
 
 /* Does the directory stand as arena_create left it? 0, or -EPROTO and what differs. */
 int arena_check(const struct region *arena, struct region_mismatch *mismatch);
+
+/* Creator: writes down the handler's own points, at most LANE_POINTS_MAX. */
+void arena_name_points(const struct region *arena, const struct lane_point *points, uint32_t count);
+
+/* A handler's point by index, as the run's list of points has it; false where there is none, or what stands
+ * there cannot be. The texts are those of `copy`. */
+bool arena_point(const struct region *arena, uint32_t index, struct lane_point *copy,
+                 struct point_info *info);
 
 /* Lane number `index` or the one called `name`; -ENOENT, or -EPROTO where the directory cannot be.
  */

@@ -47,6 +47,10 @@
           "a successor takes over: value is the tsc of its predecessor's last tick, extra of its " \
           "own "                                                                                   \
           "start, argument its generation")                                                        \
+    POINT(                                                                                         \
+        state_lost, 0x16, "worker", "none",                                                        \
+        "the handler's memory of earlier requests died with its worker: what follows is suspect; " \
+        "argument is the generation")                                                              \
     POINT(counters, POINT_WIDE | 0x17, "any", "none",                                              \
           "what the stage counted between the points around it: four numbers of 32 bits, value "   \
           "the low and the high one of the first two, extra of the others, argument which four")
@@ -69,7 +73,9 @@ enum point {
     REASON(reply_too_big, "the reply does not fit a ring slot")                                    \
     REASON(wrong_length, "a stated length does not lead to the end, or is not that of the type")   \
     REASON(bad_checksum, "the stated checksum is not that of the bytes")                           \
-    REASON(bad_encoding, "a field, pointer or type that the encoding does not allow")
+    REASON(bad_encoding, "a field, pointer or type that the encoding does not allow")              \
+    REASON(full, "the handler's state has no room for what the request adds")                      \
+    REASON(poison, "the handler has crashed twice in the request")
 
 enum reason {
 #define REASON_ENUM(name, sentence) REASON_##name,

@@ -40,6 +40,7 @@ enum region_kind {
     REGION_CONNECTIONS = 5,
     REGION_STREAMS = 6,
     REGION_PEERS = 7,
+    REGION_STATE = 8,
 };
 
 struct region_header {

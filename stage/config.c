@@ -49,7 +49,7 @@ static int keep_handler(struct config_loader *loader)
     for (uint32_t i = 0; i < loader->items; i++) {
         const struct config_item *item = &loader->item[i];
         uint32_t count = config->handler.count;
-        if (strcmp(item->section + 8, config->worker.handler) != 0)
+        if (strcmp(item->section + 8, config->handler.name) != 0)
             continue;
         if (count == CONFIG_HANDLER_KEYS_MAX)
             return config_fail(loader, item->origin, "%s.%s: expected at most %d keys; remove some",
@@ -68,8 +68,8 @@ static int keep_handler(struct config_loader *loader)
 static uint32_t payload_max(enum config_schema schema)
 {
     static const uint32_t most[] = {
-        [SCHEMA_V1] = 9999,       [SCHEMA_V2] = 65507 - 12,   [SCHEMA_V3] = 65507 - 16,
-        [SCHEMA_V4] = 65507 - 39, [SCHEMA_FIX] = 65507 - 128, [SCHEMA_IEX] = 65507,
+        [SCHEMA_V1] = 9999,        [SCHEMA_V2] = 65507 - 12,   [SCHEMA_V3] = 65507 - 16,
+        [SCHEMA_V4] = 65507 - 39,  [SCHEMA_FIX] = 65507 - 128, [SCHEMA_IEX] = 65507,
         [SCHEMA_DATAGRAM] = 65507,
     };
 
@@ -164,6 +164,8 @@ static int load_all(struct config_loader *loader, const char *text, size_t lengt
                 result = config_read_override(loader, &override[i]);
         }
     }
+    if (result == 0)
+        result = config_read_handler(loader);
     if (result == 0)
         result = keep_handler(loader);
     return result == 0 ? check_relations(loader->config, loader->error) : result;

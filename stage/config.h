@@ -25,6 +25,7 @@ enum {
     CONFIG_ENDPOINTS_MAX = 64,
     CONFIG_CPUS_MAX = 1024,
     CONFIG_HANDLER_KEYS_MAX = 32,
+    CONFIG_HANDLER_NAME_MAX = 31,
     CONFIG_TEXT_MAX = 4096,
     CONFIG_ERROR_MAX = 512,
     CONFIG_SIZES_MAX = 128,
@@ -91,7 +92,7 @@ struct config {
     } rx;
     struct {
         uint32_t count;
-        char handler[16];
+        char handler[CONFIG_TEXT_MAX]; /* a word, or the path of a shared object (with a /) */
         enum config_dispatch dispatch;
         struct config_cpus cpu;
         uint32_t burst;
@@ -168,10 +169,12 @@ struct config {
         double errors;                  /* share of malformed requests, 0..1 */
         char error_kinds[CONFIG_KINDS_MAX];
         uint64_t seed;
-        char speed[16];  /* 1x, 10x, 0.5x, 20000pps, top */
-        uint64_t warmup; /* requests */
+        char speed[16];                  /* 1x, 10x, 0.5x, 20000pps, top */
+        uint64_t warmup;                 /* requests */
+        char reference[CONFIG_TEXT_MAX]; /* auto, none, or the path of a Python module */
     } replay;
     struct {
+        char name[CONFIG_HANDLER_NAME_MAX + 1]; /* NAME; empty: a path, and no such section */
         uint32_t count;
         struct {
             char key[64];
@@ -222,18 +225,34 @@ const char *config_text(const struct config *config, const char *key);
 /* Value of a key of the handler's own section, or NULL. */
 const char *config_handler_get(const struct config *config, const char *key);
 
-/*
- * For a handler's open(): 0 where its section has no keys but those of `words` (`time|size`), else
- * -EINVAL with one line in `error`.
- */
-int config_handler_known(const struct config *config, const char *words,
-                         char error[CONFIG_ERROR_MAX]);
+/* Is worker.handler a path? Then a shared object, whose own name says which section is its. */
+bool config_handler_is_path(const struct config *config);
 
-/* A time of the handler's own section in ns, `initial` (such as `20us`) where it is not given. 0, or
- * -EINVAL with one line in `error` where it is no time from `min_ns` to `max_ns`. */
-int config_handler_time(const struct config *config, const char *key, const char *initial,
-                        uint64_t min_ns, uint64_t max_ns, uint64_t *ns,
-                        char error[CONFIG_ERROR_MAX]);
+/*
+ * A value of the handler's own section by the rules of the others: `initial` (such as `20us`)
+ * where it is not given. `value` is a uint64_t (time in ns, bytes, count), a double (share) or, for
+ * a word of `words` (`a|b`), its index as uint32_t. 0, or -EINVAL with the reason in `why`.
+ */
+enum config_handler_type {
+    HANDLER_TIME,
+    HANDLER_BYTES,
+    HANDLER_COUNT,
+    HANDLER_SHARE,
+    HANDLER_WORD
+};
+struct config_handler_want {
+    enum config_handler_type type;
+    const char *initial;
+    const char *words;
+    uint64_t min, max;
+};
+int config_handler_value(const struct config *config, const char *key,
+                         const struct config_handler_want *want, void *value,
+                         char why[CONFIG_ERROR_MAX]);
+
+/* config_blame of a key of the handler's own section. */
+int config_handler_blame(const struct config *config, const char *key, const char *why,
+                         char error[CONFIG_ERROR_MAX]);
 
 /*
  * For whoever finds out later that a value cannot be (a CPU that does not exist, an unknown

@@ -16,10 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    LINE_MAX_BYTES = 2 * CONFIG_TEXT_MAX,
-    HANDLER_NAME_MAX = 32,
-};
+enum { LINE_MAX_BYTES = 2 * CONFIG_TEXT_MAX };
 
 /* One line of UTF-8 without control characters, whatever went into it. */
 void config_presentable(char *text)
@@ -110,16 +107,51 @@ static int set_item(struct config_loader *loader, const char *section, const cha
     return 0;
 }
 
-static int check_handler(struct config_loader *loader, const char *handler, const char *origin)
+static bool is_builtin(const char *handler)
 {
     const char *words = config_keys[config_find("worker", "handler")].words;
-    char word[HANDLER_NAME_MAX + 1];
+    char word[CONFIG_HANDLER_NAME_MAX + 1];
     for (unsigned i = 0; config_word(words, i, word, sizeof(word)); i++) {
         if (strcmp(word, handler) == 0)
-            return 0;
+            return true;
     }
-    return config_fail(loader, origin, "[handler.%s]: no such handler; expected one of %s", handler,
-                       words);
+    return false;
+}
+
+/* Which handlers there are is known in the end, when worker.handler is. */
+static int note_handler(struct config_loader *loader, const char *handler, const char *origin)
+{
+    if (is_builtin(handler) || strcmp(loader->foreign, handler) == 0)
+        return 0;
+    if (loader->foreign[0] != '\0')
+        return config_fail(loader, origin,
+                           "[handler.%s]: expected at most one handler of one's own, and "
+                           "[handler.%s] is there; remove one",
+                           handler, loader->foreign);
+    snprintf(loader->foreign, sizeof(loader->foreign), "%s", handler);
+    snprintf(loader->foreign_origin, sizeof(loader->foreign_origin), "%s", origin);
+    return 0;
+}
+
+int config_read_handler(struct config_loader *loader)
+{
+    struct config *config = loader->config;
+    char words[CONFIG_WHY_MAX] = "";
+    if (config_handler_is_path(config)) {
+        memcpy(config->handler.name, loader->foreign, sizeof(config->handler.name) - 1);
+        return 0;
+    }
+    memcpy(config->handler.name, config->worker.handler, sizeof(config->handler.name) - 1);
+    if (loader->foreign[0] == '\0')
+        return 0;
+    const char *list = config_keys[config_find("worker", "handler")].words;
+    for (size_t i = 0, used = 0; list[i] != '\0' && used + 3 < sizeof(words); i++) {
+        words[used++] = list[i] == '|' ? ',' : list[i];
+        if (list[i] == '|')
+            words[used++] = ' ';
+    }
+    return config_fail(loader, loader->foreign_origin,
+                       "[handler.%s]: no such handler; expected one of %s", loader->foreign, words);
 }
 
 static int check_section(struct config_loader *loader, const char *section, const char *origin)
@@ -130,11 +162,12 @@ static int check_section(struct config_loader *loader, const char *section, cons
         config_hint_section(section, hint);
         return config_fail(loader, origin, "[%.80s]: no such section; %s", section, hint);
     }
-    if (handler != NULL && (strlen(handler) > HANDLER_NAME_MAX || strpbrk(handler, ". ") != NULL))
+    if (handler != NULL &&
+        (strlen(handler) > CONFIG_HANDLER_NAME_MAX || strpbrk(handler, ". ") != NULL))
         return config_fail(loader, origin,
                            "[%.80s]: expected a handler's name of at most %d letters", section,
-                           HANDLER_NAME_MAX);
-    return handler != NULL ? check_handler(loader, handler, origin) : 0;
+                           CONFIG_HANDLER_NAME_MAX);
+    return handler != NULL ? note_handler(loader, handler, origin) : 0;
 }
 
 /* Index of the key, or -EINVAL. */

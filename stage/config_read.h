@@ -30,6 +30,9 @@ struct config_loader {
     int *seen; /* line of each key of the table, 0: not yet */
     struct config_item *item;
     uint32_t items;
+    /* the first [handler.NAME] of no handler that we know: right where worker.handler is a path */
+    char foreign[48];
+    char foreign_origin[CONFIG_ORIGIN_MAX];
     bool failed;
     char *error;
 };
@@ -43,6 +46,9 @@ int config_set(struct config_loader *loader, int index, const char *text, const 
 
 /* Reads INI text. 0, -EINVAL or -ENOMEM. */
 int config_read_lines(struct config_loader *loader, const char *text, size_t length);
+
+/* The handler's own section, once worker.handler is settled. 0, or -EINVAL. */
+int config_read_handler(struct config_loader *loader);
 
 /* Applies one --set or --fill. 0, -EINVAL or -ENOMEM. */
 int config_read_override(struct config_loader *loader, const struct config_override *override);

@@ -60,7 +60,8 @@ const struct config_key config_keys[] = {
 
     {"worker", "count", CONFIG_U32, AT(worker.count), "1", .min = 1, .max = CONFIG_WORKERS_MAX,
      .step = CONFIG_ANY, .help = "Worker processes."},
-    {"worker", "handler", CONFIG_WORD, AT(worker.handler), "rot1", .words = "rot1|fizzbuzz|spin",
+    {"worker", "handler", CONFIG_HANDLER, AT(worker.handler), "rot1",
+     .words = "rot1|fizzbuzz|spin|cachewalk|alloc|book", .max = CONFIG_TEXT_MAX - 1,
      .help = "What a worker does with a request; its own keys stand in [handler.NAME]."},
     {"worker", "dispatch", CONFIG_CHOICE, AT(worker.dispatch), "flow",
      .words = "flow|key|round-robin",
@@ -205,6 +206,9 @@ const struct config_key config_keys[] = {
      .help = "Speed of the replay: as captured (1x), that many times faster, 20kpps, or top."},
     {"replay", "warmup", CONFIG_U64, AT(replay.warmup), "2000", .max = 1000000000,
      .step = CONFIG_ANY, .help = "Requests sent before the measured phase."},
+    {"replay", "reference", CONFIG_PATH, AT(replay.reference), "auto", .words = "a Python module",
+     .max = CONFIG_TEXT_MAX - 1,
+     .help = "Who says which replies are right; none: nobody does. See harness/ticklab/judge.py."},
 };
 
 const size_t config_key_count = sizeof(config_keys) / sizeof(config_keys[0]);

@@ -12,6 +12,7 @@ enum config_type {
     CONFIG_NAME,      /* char[max + 1]: letters, digits and the characters of `words` */
     CONFIG_PATH,      /* char[CONFIG_TEXT_MAX] */
     CONFIG_WORD,      /* char[16]: one of `words` */
+    CONFIG_HANDLER,   /* char[CONFIG_TEXT_MAX]: one of `words`, or a path with a / */
     CONFIG_CHOICE,    /* enum: the index in `words` */
     CONFIG_SWITCH,    /* bool: true is the first of `words` */
     CONFIG_U32,       /* a count: 200k */

@@ -50,12 +50,17 @@ void config_value_expected(const struct config_key *key, char out[CONFIG_WHY_MAX
         snprintf(what, sizeof(what), "1 to %llu letters, digits and any of %s", most, key->words);
         break;
     case CONFIG_PATH:
-        snprintf(what, sizeof(what), "%s or the path of a capture", key->initial);
+        snprintf(what, sizeof(what), "%s or the path of %s", key->initial,
+                 key->words ? key->words : "a capture");
         break;
     case CONFIG_WORD:
     case CONFIG_CHOICE:
     case CONFIG_SWITCH:
         words_list(key->words, what, sizeof(what));
+        break;
+    case CONFIG_HANDLER:
+        words_list(key->words, what, sizeof(what) - 32);
+        strcat(what, ", or ./PATH.so");
         break;
     case CONFIG_RATE:
         snprintf(what, sizeof(what), "a rate a second from %llu to %llu",
@@ -196,6 +201,10 @@ int config_value_parse(const struct config_key *key, const char *text, void *fie
         return name_parse(key, text, field, why);
     case CONFIG_PATH:
         return path_parse(key, text, field, why);
+    case CONFIG_HANDLER:
+        if (strchr(text, '/') != NULL)
+            return path_parse(key, text, field, why);
+        return word_parse(key, text, field, why);
     case CONFIG_WORD:
     case CONFIG_CHOICE:
     case CONFIG_SWITCH:
@@ -235,6 +244,7 @@ void config_value_format(const struct config_key *key, const void *field, char o
         break;
     case CONFIG_NAME:
     case CONFIG_PATH:
+    case CONFIG_HANDLER:
     case CONFIG_WORD:
     case CONFIG_SPEED:
     case CONFIG_SIZES:

@@ -48,41 +48,40 @@ static const struct config_origin *origin_of(const struct config *config, const 
     return NULL;
 }
 
-static int blame_item(const struct config *config, const char *key, const char *why, char *error)
+bool config_handler_is_path(const struct config *config)
+{
+    return strchr(config->worker.handler, '/') != NULL;
+}
+
+int config_handler_blame(const struct config *config, const char *key, const char *why,
+                         char error[CONFIG_ERROR_MAX])
 {
     char full[128];
-    snprintf(full, sizeof(full), "handler.%s.%s", config->worker.handler, key);
+    snprintf(full, sizeof(full), "handler.%s.%s", config->handler.name, key);
     return config_blame(config, full, error, "%s", why);
 }
 
-int config_handler_known(const struct config *config, const char *words,
-                         char error[CONFIG_ERROR_MAX])
+int config_handler_value(const struct config *config, const char *key,
+                         const struct config_handler_want *want, void *value,
+                         char why[CONFIG_ERROR_MAX])
 {
-    char word[64], why[CONFIG_WHY_MAX];
-    for (uint32_t i = 0; i < config->handler.count; i++) {
-        const char *key = config->handler.item[i].key;
-        unsigned n = 0;
-        while (config_word(words, n, word, sizeof(word)) && strcmp(word, key) != 0)
-            n++;
-        if (strcmp(word, key) == 0)
-            continue;
-        snprintf(why, sizeof(why), "no such key of this handler; expected one of %.180s", words);
-        return blame_item(config, key, why, error);
-    }
-    return 0;
-}
-
-int config_handler_time(const struct config *config, const char *key, const char *initial,
-                        uint64_t min_ns, uint64_t max_ns, uint64_t *ns,
-                        char error[CONFIG_ERROR_MAX])
-{
-    const struct config_key time = {
-        .type = CONFIG_TIME, .initial = initial, .min = min_ns, .max = max_ns, .step = CONFIG_ANY};
+    static const enum config_type types[] = {
+        [HANDLER_TIME] = CONFIG_TIME,   [HANDLER_BYTES] = CONFIG_BYTES,
+        [HANDLER_COUNT] = CONFIG_U64,   [HANDLER_SHARE] = CONFIG_SHARE,
+        [HANDLER_WORD] = CONFIG_CHOICE,
+    };
+    const struct config_key like = {.type = types[want->type],
+                                    .initial = want->initial,
+                                    .words = want->words,
+                                    .min = want->min,
+                                    .max = want->type == HANDLER_SHARE ? 1 : want->max,
+                                    .step = CONFIG_ANY};
     const char *text = config_handler_get(config, key);
-    char why[CONFIG_WHY_MAX];
-    if (config_value_parse(&time, text != NULL ? text : initial, ns, why) != 0)
-        return blame_item(config, key, why, error);
-    return 0;
+    char short_why[CONFIG_WHY_MAX];
+    int err = config_value_parse(&like, text != NULL ? text : want->initial, value, short_why);
+    if (err < 0)
+        snprintf(why, CONFIG_ERROR_MAX, "%s", short_why);
+    return err;
 }
 
 int config_blame(const struct config *config, const char *key, char error[CONFIG_ERROR_MAX],
@@ -113,7 +112,7 @@ int config_write(const struct config *config, FILE *out)
                 config->origins[i].origin);
     }
     if (config->handler.count > 0)
-        fprintf(out, "\n[handler.%s]\n", config->worker.handler);
+        fprintf(out, "\n[handler.%s]\n", config->handler.name);
     for (uint32_t i = 0; i < config->handler.count; i++) {
         fprintf(out, "%s = %s ; %s\n", config->handler.item[i].key, config->handler.item[i].value,
                 config->origins[config_key_count + i].origin);
@@ -164,7 +163,7 @@ int config_write_json(const struct config *config, FILE *out)
         result =
             add_value(object, key->section, key->name, &config->origins[i], number_of(config, key));
     }
-    snprintf(section, sizeof(section), "handler.%.64s", config->worker.handler);
+    snprintf(section, sizeof(section), "handler.%.64s", config->handler.name);
     for (uint32_t i = 0; i < config->handler.count && result == 0; i++)
         result = add_value(object, section, config->handler.item[i].key,
                            &config->origins[config_key_count + i], NULL);

@@ -168,6 +168,8 @@ static int arm_filter(const struct stage *stage)
         err = allow_all(filter, &table.itself);
     if (err == 0)
         err = allow_all(filter, &table.more);
+    if (err == 0 && stage->allocates)
+        err = allow_all(filter, &table.memory);
     if (err == 0)
         err = seccomp_load(filter);
     seccomp_release(filter);

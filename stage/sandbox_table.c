@@ -57,6 +57,13 @@ static const struct sandbox_call worker[] = {
     {SCMP_SYS(sched_setattr), SANDBOX_SELF},
 };
 
+/* What malloc calls beside brk and munmap; for a handler that says it allocates. */
+static const struct sandbox_call memory[] = {
+    {SCMP_SYS(mmap), SANDBOX_PRIVATE}, /* a large block, or where brk has no room */
+    {SCMP_SYS(mremap), SANDBOX_ANY},   /* a large block grows */
+    {SCMP_SYS(madvise), SANDBOX_ANY},  /* pages of a freed one go back */
+};
+
 static const struct sandbox_call tx[] = {
     {SCMP_SYS(sendto), SANDBOX_ANY},         /* replies, plain */
     {SCMP_SYS(io_uring_enter), SANDBOX_ANY}, /* replies, io_uring; its operations: io_restrict.h */
@@ -106,10 +113,10 @@ static const struct sandbox_call tracer[] = {
 };
 
 static const struct sandbox_table tables[] = {
-    [CELL_RX] = {"rx", LIST(every), LIST(rx)},
-    [CELL_TX] = {"tx", LIST(every), LIST(tx)},
-    [CELL_TRACER] = {"tracer", LIST(every), LIST(tracer)},
-    [CELL_WORKER] = {"worker", LIST(every), LIST(worker)},
+    [CELL_RX] = {"rx", LIST(every), LIST(rx), {0}},
+    [CELL_TX] = {"tx", LIST(every), LIST(tx), {0}},
+    [CELL_TRACER] = {"tracer", LIST(every), LIST(tracer), {0}},
+    [CELL_WORKER] = {"worker", LIST(every), LIST(worker), LIST(memory)},
 };
 
 struct sandbox_table sandbox_table(uint32_t cell_index, const struct config *config)

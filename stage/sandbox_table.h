@@ -33,6 +33,7 @@ struct sandbox_table {
     struct sandbox_list all;    /* of every stage */
     struct sandbox_list itself; /* of this one */
     struct sandbox_list more;   /* of this one with its source or its sink */
+    struct sandbox_list memory; /* where it allocates (stage->allocates) */
 };
 
 /* Of the stage in this cell (enum cell_index), so configured. */

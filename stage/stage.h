@@ -68,6 +68,7 @@ struct stage {
     struct trace trace;
     struct region arena; /* read-only; lane_writable gives what one may write of it */
     struct wait_plan wait;
+    bool allocates; /* set by open(): it goes on calling malloc, which its sandbox allows */
     bool draining;
     bool orphaned; /* the launcher is gone */
 

@@ -9,7 +9,8 @@
  */
 #include "rx/frame.h"
 #include "rx/segment.h"
-#include "worker/handler.h"
+#include "worker/host.h"
+#include "worker/load.h"
 #include "worker/schema.h"
 
 #include <inttypes.h>
@@ -23,6 +24,7 @@
 enum { INPUT_MAX = 1 << 20, ROOM = 65535 };
 
 static enum config_schema form;
+static struct host host;
 
 static enum config_schema form_of(const char *name)
 {
@@ -44,8 +46,10 @@ static void answer(const uint8_t *data, const struct frame *frame)
     memcpy(exact, data, frame->length);
     int result = schema->parse(exact, frame->length, &message);
     if (result >= 0) {
-        result = handler_rot1.handle(message.payload, message.length, out + schema->header_bytes,
-                                     schema->payload_max);
+        const struct tickline_request request = {
+            .id = message.id, .payload = message.payload, .length = message.length};
+        result = host.handler->handle(&host.context, &request, out + schema->header_bytes,
+                                      schema->payload_max);
         result = schema->serialise(out, sizeof(out), &message, (uint32_t)result);
     }
     printf(" %" PRIx64 ":%x:%d:", frame->id, frame->length, frame->well_formed);
@@ -107,9 +111,13 @@ int main(int argc, char **argv)
     static uint8_t input[INPUT_MAX];
     uint32_t length;
 
+    static struct config config;
     char error[CONFIG_ERROR_MAX];
 
-    if (argc != 3 || (handler_rot1.open && handler_rot1.open(NULL, error) < 0))
+    if (argc != 3 || config_parse(&config, "", 0, "judge", error) < 0)
+        return 2;
+    host_prepare(&host, &handler_rot1, &config);
+    if (host_init(&host) < 0)
         return 2;
     form = form_of(argv[1]);
     while (fread(&length, sizeof(length), 1, stdin) == 1) {

@@ -128,8 +128,12 @@ static const struct {
                                 "to tap; write its name there"},
     {"[pipeline]\nname = a/b\n",
      "x.ini:2: pipeline.name = a/b: expected 1 to 48 letters, digits and any of ._-"},
-    {"[worker]\nhandler = ../x.so\n",
-     "x.ini:2: worker.handler = ../x.so: expected rot1, fizzbuzz or spin; try rot1"},
+    {"[worker]\nhandler = x.so\n",
+     "x.ini:2: worker.handler = x.so: expected rot1, fizzbuzz, spin, cachewalk, alloc or book, or "
+     "./PATH.so; try rot1"},
+    {"[worker]\nhandler = ./x.so\n[handler.a]\nb = 1\n[handler.c]\n",
+     "x.ini:5: [handler.c]: expected at most one handler of one's own, and [handler.a] is there; "
+     "remove one"},
     /* lists */
     {"[rx]\ncpu = 1,2\n", "x.ini:2: rx.cpu = 1,2: expected auto, or one CPU below 1024; try auto"},
     {"[rx]\ncpu = 1024\n",

@@ -69,6 +69,7 @@ static void test_stage(void)
 static void test_worker(void)
 {
     campaign(&crash_worker);
+    campaign(&crash_worker_undo);
 }
 
 static void test_cell(void)

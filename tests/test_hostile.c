@@ -161,7 +161,7 @@ static int child_take(void *ends)
     worker = (struct worker){.in = both->consumer,
                              .out = both->producer,
                              .schema = schema_of(SCHEMA_V1),
-                             .handler = &handler_fizzbuzz,
+                             .handle = handler_fizzbuzz.handle,
                              .burst = 1};
     stage.self = &worker;
     return worker_poll(&stage);
@@ -198,7 +198,7 @@ static void test_ring_words(void)
          CORRUPT "ring slot kind: expected 3 (0x3), found 4 (0x4)\n"},
         {{slot_at(HELD) + kind, 2, REASON_COUNT << 8 | RING_REJECTED},
          child_take,
-         CORRUPT "ring slot reason: expected 10 (0xa), found 11 (0xb)\n"},
+         CORRUPT "ring slot reason: expected 12 (0xc), found 13 (0xd)\n"},
     };
 #undef CORRUPT
     for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {

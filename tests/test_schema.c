@@ -474,15 +474,16 @@ static void test_facts(void)
                  {SCHEMA_IEX, "iex", 42, 65493},
                  {SCHEMA_DATAGRAM, "datagram", 0, 65535}};
     static const char *const reasons[] = {
-        "empty",       "truncated",     "bad_header",   "bad_digit",    "bad_length",  "oversized",
-        "bad_payload", "reply_too_big", "wrong_length", "bad_checksum", "bad_encoding"};
+        "empty",        "truncated",   "bad_header",    "bad_digit",    "bad_length",
+        "oversized",    "bad_payload", "reply_too_big", "wrong_length", "bad_checksum",
+        "bad_encoding", "full",        "poison"};
     for (size_t i = 0; i < sizeof(facts) / sizeof(facts[0]); i++) {
         const struct schema *schema = schema_of(facts[i].schema);
         CU_ASSERT_STRING_EQUAL(schema->name, facts[i].name);
         CU_ASSERT_EQUAL(schema->header_bytes, facts[i].header);
         CU_ASSERT_EQUAL(schema->payload_max, facts[i].longest);
     }
-    CU_ASSERT_EQUAL_FATAL(REASON_COUNT, 11);
+    CU_ASSERT_EQUAL_FATAL(REASON_COUNT, 13);
     for (int i = 0; i < REASON_COUNT; i++)
         CU_ASSERT_STRING_EQUAL(reason_name[i], reasons[i]);
 }

@@ -80,15 +80,24 @@ static void write_clock(FILE *out, const struct clock *clock, const struct clock
             hz, zero_ns / 1000000000u, rest_ticks);
 }
 
-static void write_events(FILE *out)
+static void write_event(FILE *out, const struct point_info *point)
 {
-    for (uint32_t i = 0; i < point_count; i++) {
-        fprintf(out, "event {\n    id = %u;\n    name = \"%s\";\n    stream_id = 0;\n",
-                point_list[i].id, point_list[i].name);
-        if (point_list[i].id & POINT_WIDE)
-            fputs("    fields := struct { u64 value; u64 extra; };\n", out);
-        fputs("};\n", out);
-    }
+    fprintf(out, "event {\n    id = %u;\n    name = \"%s\";\n    stream_id = 0;\n", point->id,
+            point->name);
+    if (point->id & POINT_WIDE)
+        fputs("    fields := struct { u64 value; u64 extra; };\n", out);
+    fputs("};\n", out);
+}
+
+static void write_events(FILE *out, const struct region *arena)
+{
+    struct lane_point own;
+    struct point_info info;
+
+    for (uint32_t i = 0; i < point_count; i++)
+        write_event(out, &point_list[i]);
+    for (uint32_t i = 0; arena && arena_point(arena, i, &own, &info); i++)
+        write_event(out, &info);
 }
 
 int ctf_write_metadata(FILE *out, const struct ctf_facts *facts)
@@ -105,7 +114,7 @@ int ctf_write_metadata(FILE *out, const struct ctf_facts *facts)
             host.nodename, facts->run, host.release, TICKLINE_VERSION);
     write_clock(out, &facts->clock, &facts->pair);
     fputs(stream, out);
-    write_events(out);
+    write_events(out, facts->arena);
     return ferror(out) || fflush(out) != 0 ? -EIO : 0;
 }
 

@@ -60,7 +60,8 @@ struct ctf_facts {
     struct ctf_uuid uuid;
     const char *run; /* name of the run */
     struct clock clock;
-    struct clock_pair pair; /* ties ticks to REALTIME */
+    struct clock_pair pair;     /* ties ticks to REALTIME */
+    const struct region *arena; /* knows the handler's own points; or NULL */
 };
 
 /* The metadata file (TSDL text). 0 or -errno of the stream. */

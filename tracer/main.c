@@ -56,6 +56,7 @@ static int tracer_open(struct stage *stage)
         .run = stage->config.pipeline.name,
         .clock = stage->clock,
         .pair = tracer->first,
+        .arena = &stage->arena,
     };
     int err = ctf_save_metadata(tracer->trace_folder, &tracer->facts);
     if (err < 0 && stage->generation == 1) /* else a predecessor's is there */

@@ -227,6 +227,7 @@ static int salvage_all(struct salvage *salvage)
         return complain_of_directory(salvage, -ENOENT);
     }
     salvage->facts = found;
+    salvage->facts.arena = salvage->arena.header ? &salvage->arena : NULL;
     if (salvage->arena.header)
         err = drain_arena(salvage);
     if (err == 0)

@@ -102,16 +102,24 @@ static json_t *lane_json(const struct salvage *salvage, const struct salvage_lan
     return json;
 }
 
-static json_t *points_json(void)
+static void add_point(json_t *points, const struct point_info *point)
+{
+    json_array_append_new(points, json_pack("{s:i, s:s, s:b, s:s, s:s, s:s}", "id", point->id,
+                                            "name", point->name, "wide",
+                                            (point->id & POINT_WIDE) != 0, "span", point->span,
+                                            "stage", point->stage, "sentence", point->sentence));
+}
+
+static json_t *points_json(const struct region *arena)
 {
     json_t *points = json_array();
+    struct lane_point own;
+    struct point_info info;
 
     for (uint32_t i = 0; i < point_count; i++)
-        json_array_append_new(
-            points, json_pack("{s:i, s:s, s:b, s:s, s:s, s:s}", "id", point_list[i].id, "name",
-                              point_list[i].name, "wide", (point_list[i].id & POINT_WIDE) != 0,
-                              "span", point_list[i].span, "stage", point_list[i].stage, "sentence",
-                              point_list[i].sentence));
+        add_point(points, &point_list[i]);
+    for (uint32_t i = 0; arena->header && arena_point(arena, i, &own, &info); i++)
+        add_point(points, &info);
     return points;
 }
 
@@ -151,7 +159,7 @@ static json_t *report_json(const struct salvage *salvage, const json_t *before)
     json_t *json =
         json_pack("{s:i, s:s, s:f, s:I, s:o, s:o, s:o}", "schema", 1, "run", salvage->run_directory,
                   "tsc_hz", salvage->facts.clock.hz, "records", (json_int_t)total.records, "lost",
-                  lost, "lanes", lanes, "points", points_json());
+                  lost, "lanes", lanes, "points", points_json(&salvage->arena));
     if (json && total.end) {
         json_object_set_new(json, "last_tsc", json_integer((json_int_t)total.end));
         json_object_set_new(json, "last_ns", json_integer((json_int_t)real_ns(salvage, total.end)));

@@ -1,25 +1,29 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fizzbuzz: a decimal number of up to 18 digits becomes Fizz, Buzz, FizzBuzz or stays as it came.
  */
-#include "worker/handler.h"
+#include "worker/load.h"
 
 #include <string.h>
 
 enum { DIGITS_MAX = 18 };
 
-static int fizzbuzz_handle(const uint8_t *in, uint32_t length, uint8_t *out, uint32_t capacity)
+static int32_t fizzbuzz_handle(struct tickline_context *context,
+                               const struct tickline_request *request, uint8_t *reply,
+                               uint32_t capacity)
 {
+    const void *text = request->payload;
+    uint32_t length = request->length;
     uint64_t number = 0;
 
+    (void)context;
     if (length == 0 || length > DIGITS_MAX)
-        return HANDLER_REJECT(REASON_bad_payload);
+        return TICKLINE_BAD_PAYLOAD;
     for (uint32_t i = 0; i < length; i++) {
-        uint8_t digit = (uint8_t)(in[i] - '0');
+        uint8_t digit = (uint8_t)(request->payload[i] - '0');
         if (digit > 9)
-            return HANDLER_REJECT(REASON_bad_payload);
+            return TICKLINE_BAD_PAYLOAD;
         number = number * 10 + digit;
     }
-    const void *text = in;
     if (number % 15 == 0) {
         text = "FizzBuzz";
         length = 8;
@@ -28,9 +32,14 @@ static int fizzbuzz_handle(const uint8_t *in, uint32_t length, uint8_t *out, uin
         length = 4;
     }
     if (length > capacity)
-        return HANDLER_REJECT(REASON_reply_too_big);
-    memcpy(out, text, length);
-    return (int)length;
+        return TICKLINE_REPLY_TOO_BIG;
+    memcpy(reply, text, length);
+    return (int32_t)length;
 }
 
-const struct handler handler_fizzbuzz = {"fizzbuzz", NULL, fizzbuzz_handle};
+const struct tickline_handler handler_fizzbuzz = {
+    .abi = TICKLINE_HANDLER_ABI,
+    .name = "fizzbuzz",
+    .summary = "a decimal number becomes Fizz, Buzz, FizzBuzz or stays as it came",
+    .handle = fizzbuzz_handle,
+};

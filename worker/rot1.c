@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* rot1: every letter becomes the next one, z becomes a, Z becomes A; all other bytes stay. */
-#include "worker/handler.h"
+#include "worker/load.h"
 
 static uint8_t table[256];
 
@@ -15,22 +15,32 @@ static uint8_t next_letter(uint8_t byte)
     return byte;
 }
 
-static int rot1_open(const struct config *config, char error[CONFIG_ERROR_MAX])
+static int32_t rot1_init(struct tickline_context *context)
 {
-    (void)config;
-    (void)error;
+    (void)context;
     for (int byte = 0; byte < 256; byte++)
         table[byte] = next_letter((uint8_t)byte);
     return 0;
 }
 
-static int rot1_handle(const uint8_t *in, uint32_t length, uint8_t *out, uint32_t capacity)
+static int32_t rot1_handle(struct tickline_context *context, const struct tickline_request *request,
+                           uint8_t *reply, uint32_t capacity)
 {
+    const uint8_t *in = request->payload;
+    uint32_t length = request->length;
+
+    (void)context;
     if (length > capacity)
-        return HANDLER_REJECT(REASON_reply_too_big);
+        return TICKLINE_REPLY_TOO_BIG;
     for (uint32_t i = 0; i < length; i++)
-        out[i] = table[in[i]];
-    return (int)length;
+        reply[i] = table[in[i]];
+    return (int32_t)length;
 }
 
-const struct handler handler_rot1 = {"rot1", rot1_open, rot1_handle};
+const struct tickline_handler handler_rot1 = {
+    .abi = TICKLINE_HANDLER_ABI,
+    .name = "rot1",
+    .summary = "every letter becomes the next one",
+    .init = rot1_init,
+    .handle = rot1_handle,
+};

@@ -2,7 +2,8 @@
 /* What a worker does with the bytes: parse and serialise per schema, and the handlers, 8 and 64 bytes
  * of payload. */
 #include "tests/bench/bench.h"
-#include "worker/handler.h"
+#include "worker/host.h"
+#include "worker/load.h"
 #include "worker/schema.h"
 
 #include <errno.h>
@@ -46,16 +47,18 @@ static void write_requests(const struct shape *shape, const struct schema *schem
 }
 
 /* One pass over all requests; a number that depends on all results. */
-static uint64_t pass(const struct shape *shape, const struct schema *schema,
-                     const struct handler *handler, struct requests *requests)
+static uint64_t pass(const struct shape *shape, const struct schema *schema, struct host *host,
+                     struct requests *requests)
 {
     uint64_t sum = 0;
 
     for (uint32_t i = 0; i < REQUESTS; i++) {
         const uint8_t *payload = requests->bytes[i] + schema->header_bytes;
         struct message message = {0};
-        if (handler) {
-            sum += (uint64_t)handler->handle(payload, shape->payload, requests->reply[i], BYTES);
+        if (host->handler) {
+            const struct tickline_request request = {.payload = payload, .length = shape->payload};
+            sum += (uint64_t)host->handler->handle(&host->context, &request, requests->reply[i],
+                                                   BYTES);
         } else if (shape->serialise) {
             schema->serialise(requests->reply[i], sizeof(requests->reply[i]),
                               &(struct message){.id = i}, shape->payload);
@@ -72,23 +75,26 @@ static int run_codec(const struct bench *bench, const void *parameter, struct be
 {
     const struct shape *shape = parameter;
     const struct schema *schema = schema_of(shape->schema);
-    const struct handler *handler = shape->handler ? handler_find(shape->handler) : NULL;
+    const struct tickline_handler *handler = shape->handler ? handler_find(shape->handler) : NULL;
     struct requests *requests = bench_memory(sizeof(*requests));
     uint32_t batches = bench->quick ? BATCHES / 4 : BATCHES;
     uint32_t *samples = bench_memory(batches * sizeof(*samples));
     static struct config config;
+    static struct host host;
     char error[CONFIG_ERROR_MAX];
     uint64_t sum = 0;
 
     if (shape->handler && !handler)
         return bench_fail(result, -ENOENT, "no such handler");
-    if (config_parse(&config, "", 0, "bench", error) < 0 ||
-        (handler && handler->open && handler->open(&config, error) < 0))
+    if (config_parse(&config, "", 0, "bench", error) < 0)
         return bench_fail(result, -EINVAL, "%s", error);
+    host_prepare(&host, handler, &config);
+    if (handler && host_init(&host) < 0)
+        return bench_fail(result, host_blame(&host, error), "%s", error);
     write_requests(shape, schema, requests);
     for (uint32_t i = 0; i < batches; i++) {
         uint64_t began = tsc_read();
-        sum += pass(shape, schema, handler, requests);
+        sum += pass(shape, schema, &host, requests);
         samples[i] = bench_ticks32(tsc_read() - began);
     }
     __asm__ volatile("" ::"r"(sum));

@@ -39,6 +39,7 @@ extern const struct crash_role crash_producer;
 extern const struct crash_role crash_consumer;
 extern const struct crash_role crash_stage;
 extern const struct crash_role crash_worker;
+extern const struct crash_role crash_worker_undo;
 extern const struct crash_role crash_cell;
 extern const struct crash_role crash_lane;
 extern const struct crash_role crash_plain;

@@ -1,29 +1,43 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The real worker, between two rings: one output for each request, whatever kind it is, and every stamp
- * that it made. */
+/* The real worker with a handler that remembers, between two rings: one output for each request, whatever
+ * kind it is, every stamp that it made, and in each reply the sum of exactly the requests before. */
 #include "worker/worker.h"
 
+#include "shm/state.h"
 #include "stage/control.h"
 #include "tests/crash/campaign.h"
 #include "tests/crash/recovered.h"
 
+#include <endian.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 
-enum { REQUESTS = 60, DEPTH = 8, SLOT = 128, EPOCH = 7, LENGTH = 16 };
+enum {
+    REQUESTS = 60,
+    DEPTH = 8,
+    SLOT = 128,
+    EPOCH = 7,
+    ORDER = 24,
+    LENGTH = 12 + ORDER,
+    REPLY = 44
+};
+/* A book of one symbol and one level a side: worker/book.c says how it is laid out. */
+enum { STATE_BYTES = 64 + 2 * (24 + 2 * 16) };
 
 static const struct region_place anywhere = {.numa_node = -1};
-static const char ini[] = "[pipeline]\nschema = v1\n[worker]\nhandler = rot1\nburst = 4\n"
-                          "[memory]\nlock = no\n";
+static const char ini[] = "[pipeline]\nschema = v2\n[worker]\nhandler = book\nburst = 4\n"
+                          "[memory]\nlock = no\n[handler.book]\nsymbols = 1\nlevels = 1\n";
 
 static struct {
     uint64_t given;
     uint64_t got;
     uint64_t wrong;
+    uint64_t sum; /* of the sizes of the orders answered */
 } * seen;
 static struct region cells_region;
 static struct region in;
 static struct region out;
+static struct region state;
 static struct region arena;
 static struct lane lane;
 static struct cell *cell;
@@ -41,6 +55,7 @@ static void make(void)
     CU_ASSERT_EQUAL_FATAL(cells_create(&cells_region, EPOCH, &anywhere), 0);
     CU_ASSERT_EQUAL_FATAL(ring_create(&in, "crash-in", DEPTH, SLOT, 0, EPOCH, &anywhere), 0);
     CU_ASSERT_EQUAL_FATAL(ring_create(&out, "crash-out", DEPTH, SLOT, 0, EPOCH, &anywhere), 0);
+    CU_ASSERT_EQUAL_FATAL(state_create(&state, "crash-state", STATE_BYTES, EPOCH, &anywhere), 0);
     CU_ASSERT_EQUAL_FATAL(arena_create(&arena, &anywhere, &plan, 1, EPOCH), 0);
     CU_ASSERT_EQUAL_FATAL(lane_open(&lane, &arena, 0), 0);
     CU_ASSERT_EQUAL_FATAL(ring_producer_attach(&source, &in, &mismatch), 0);
@@ -55,6 +70,7 @@ static void unmake(void)
     region_close(&cells_region);
     region_close(&in);
     region_close(&out);
+    region_close(&state);
     region_close(&arena);
 }
 
@@ -72,11 +88,8 @@ static int control_end(void)
     const struct {
         const char *name;
         int fd;
-    } gifts[] = {{"cells", cells_region.fd},
-                 {"arena", arena.fd},
-                 {"config", config},
-                 {"to_worker.0", in.fd},
-                 {"to_tx.0", out.fd}};
+    } gifts[] = {{"cells", cells_region.fd}, {"arena", arena.fd},   {"config", config},
+                 {"to_worker.0", in.fd},     {"state.0", state.fd}, {"to_tx.0", out.fd}};
     for (size_t i = 0; i < sizeof(gifts) / sizeof(gifts[0]); i++) {
         struct control_message message = {.type = CONTROL_GIVE};
         strncpy(message.name, gifts[i].name, sizeof(message.name) - 1);
@@ -121,18 +134,31 @@ static bool is_malformed(uint64_t number)
     return number % 5 == 4;
 }
 
+/* An order of its own size each, all to the same level. */
+static uint32_t size_of(uint64_t number)
+{
+    return (uint32_t)(number * number % 97 + 1);
+}
+
 static void feed(void)
 {
     struct ring_slot *slot;
 
     while (seen->given < REQUESTS && (slot = ring_claim(&source)) != NULL) {
-        char text[32];
         uint64_t number = seen->given;
-        snprintf(text, sizeof(text), "|%08llu|0001|a", (unsigned long long)number % 100000000);
+        const uint64_t id = htobe64(number), price = htobe64(100);
+        const uint32_t length = htobe32(ORDER), size = htobe32(size_of(number));
+        uint8_t *at = slot->payload;
         slot->request = number + 1000;
         slot->kind = RING_REQUEST;
         slot->length = is_malformed(number) ? 3 : LENGTH;
-        memcpy(slot->payload, text, slot->length);
+        memset(at, 0, LENGTH);
+        memcpy(at, &id, 8);
+        memcpy(at + 8, &length, 4);
+        memcpy(at + 12, "aB", 2);
+        memcpy(at + 16, &size, 4);
+        memcpy(at + 20, &price, 8);
+        memcpy(at + 28, "ABC", 3);
         ring_publish(&source);
         seen->given++;
     }
@@ -141,12 +167,16 @@ static void feed(void)
 static bool is_answer(const struct ring_slot *slot, uint64_t number)
 {
     bool right = slot->source == number && slot->request == number + 1000 && slot->parts == 1;
+    uint64_t id;
+    uint32_t size;
 
     if (is_malformed(number))
         return right && slot->kind == RING_REJECTED;
-    return right && slot->kind == RING_REPLY && slot->length == LENGTH &&
-           strtoull((const char *)slot->payload + 1, NULL, 10) == number &&
-           slot->payload[LENGTH - 1] == 'b';
+    seen->sum += size_of(number);
+    memcpy(&id, slot->payload, 8);
+    memcpy(&size, slot->payload + 28, 4);
+    return right && slot->kind == RING_REPLY && slot->length == REPLY && be64toh(id) == number &&
+           be32toh(size) == seen->sum;
 }
 
 static void feed_and_drain(void)
@@ -189,14 +219,34 @@ static const char *const worker_labels[] = {
     "ring:peeked",          "ring:before_commit",  "ring:after_commit",
     "cell:before_move",     "cell:after_move",     "lane:attached",
     "lane:abandoned_found", "lane:record_words",   "lane:record_done",
-    "lane:close_sealed",    "lane:closed",         NULL,
+    "lane:close_sealed",    "lane:closed",         "state:before_begin",
+    "state:begun",          "state:before_copy",   "state:copied",
+    "state:settling",       "state:recovered",     NULL,
+};
+
+/* The first of them is killed with a change of the state that nobody has seen. */
+static const char *const undo_labels[] = {
+    "state:undoing", "state:undone", "state:recovered", "state:begun", "state:copied", NULL,
 };
 
 const struct crash_role crash_worker = {
     .name = "worker",
     .labels = worker_labels,
     .first_label = "worker:put",
-    .first_pass = 20,
+    .first_pass = 19,
+    .make = make,
+    .live = live,
+    .partner = feed_and_drain,
+    .died = died,
+    .check = check,
+    .unmake = unmake,
+};
+
+const struct crash_role crash_worker_undo = {
+    .name = "worker, undoing",
+    .labels = undo_labels,
+    .first_label = "worker:made",
+    .first_pass = 19,
     .make = make,
     .live = live,
     .partner = feed_and_drain,

@@ -7,7 +7,8 @@
 #include "rx/frame.h"
 #include "rx/segment.h"
 #include "tests/fuzz/fuzz.h"
-#include "worker/handler.h"
+#include "worker/host.h"
+#include "worker/load.h"
 #include "worker/schema.h"
 
 #include <stdlib.h>
@@ -30,17 +31,20 @@ static bool may_refuse(enum config_schema form, int result)
 }
 
 /* A reply of exactly the room there is, so that one byte more is seen. */
-static void answer(enum config_schema form, const struct handler *handler,
-                   const struct message *message, uint32_t capacity)
+static void answer(enum config_schema form, struct host *host, const struct message *message,
+                   uint32_t capacity)
 {
     const struct schema *schema = schema_of(form);
     uint8_t *out = malloc(schema->header_bytes + capacity);
 
     fuzz_require(out);
+    const struct tickline_request request = {
+        .id = message->id, .payload = message->payload, .length = message->length};
     int length =
-        handler->handle(message->payload, message->length, out + schema->header_bytes, capacity);
+        host->handler->handle(&host->context, &request, out + schema->header_bytes, capacity);
+    state_commit(&host->state);
     if (length < 0) {
-        fuzz_require(length == HANDLER_FILTERED || HANDLER_REASON(length) < REASON_COUNT);
+        fuzz_require(length >= TICKLINE_FULL);
         free(out);
         return;
     }
@@ -64,8 +68,8 @@ static void answer(enum config_schema form, const struct handler *handler,
 }
 
 /* As it would stand in a slot. */
-static void check_request(enum config_schema form, const struct handler *handler,
-                          const uint8_t *data, const struct frame *frame, uint32_t capacity)
+static void check_request(enum config_schema form, struct host *host, const uint8_t *data,
+                          const struct frame *frame, uint32_t capacity)
 {
     const struct schema *schema = schema_of(form);
     uint8_t *exact = malloc(frame->length + 1);
@@ -80,14 +84,13 @@ static void check_request(enum config_schema form, const struct handler *handler
         fuzz_require(has_no_id(form) || message.id == frame->id);
         if (capacity >= schema->header_bytes) {
             uint32_t room = capacity - schema->header_bytes;
-            answer(form, handler, &message,
-                   room < schema->payload_max ? room : schema->payload_max);
+            answer(form, host, &message, room < schema->payload_max ? room : schema->payload_max);
         }
     }
     free(exact);
 }
 
-static void check_segment(const struct handler *handler, const uint8_t *data, uint32_t length,
+static void check_segment(struct host *host, const uint8_t *data, uint32_t length,
                           uint32_t capacity)
 {
     static uint8_t alone[SEGMENT_MAX];
@@ -96,21 +99,21 @@ static void check_segment(const struct handler *handler, const uint8_t *data, ui
 
     if (!segment_read(data, length, &segment)) {
         struct frame frame = frame_malformed(data, length);
-        check_request(SCHEMA_IEX, handler, data, &frame, capacity);
+        check_request(SCHEMA_IEX, host, data, &frame, capacity);
         return;
     }
     for (uint32_t i = 0; i < segment.count; i++) {
         uint32_t bytes = segment_alone(data, offset, segment.first + i, alone);
         struct frame frame = frame_next(SCHEMA_IEX, alone, bytes);
         fuzz_require(frame.well_formed && frame.id == segment.first + i && frame.length == bytes);
-        check_request(SCHEMA_IEX, handler, alone, &frame, capacity);
+        check_request(SCHEMA_IEX, host, alone, &frame, capacity);
         offset += segment_message_bytes(data + offset);
         fuzz_require(offset <= length);
     }
 }
 
-static void check_datagram(enum config_schema form, const struct handler *handler,
-                           const uint8_t *data, uint32_t length, uint32_t capacity)
+static void check_datagram(enum config_schema form, struct host *host, const uint8_t *data,
+                           uint32_t length, uint32_t capacity)
 {
     uint32_t offset = 0;
 
@@ -118,7 +121,7 @@ static void check_datagram(enum config_schema form, const struct handler *handle
         struct frame frame = frame_next(form, data + offset, length - offset);
         fuzz_require(frame.length <= length - offset && (frame.length > 0 || length == 0));
         fuzz_require(frame.well_formed || frame.length == length - offset);
-        check_request(form, handler, data + offset, &frame, capacity);
+        check_request(form, host, data + offset, &frame, capacity);
         offset += frame.length;
     } while (offset < length);
 }
@@ -155,6 +158,37 @@ static void check_stream(enum config_schema form, const uint8_t *data, uint32_t 
     }
 }
 
+/* A handler as a worker opens it, once each; its state goes on from input to input. */
+static struct host *opened(uint32_t choice)
+{
+    static const struct tickline_handler *const handlers[] = {&handler_rot1, &handler_fizzbuzz,
+                                                              &handler_book, &handler_alloc};
+    static struct config config;
+    static struct host hosts[4];
+    static struct state_control control;
+    static const uint64_t position = 0;
+    struct host *host = &hosts[choice % 4];
+    char error[CONFIG_ERROR_MAX];
+
+    if (host->handler)
+        return host;
+    fuzz_require(config.origins || config_parse(&config, "", 0, "fuzz", error) == 0);
+    host_prepare(host, handlers[choice % 4], &config);
+    fuzz_require(host_init(host) == 0);
+    uint64_t bytes = host->context.state_bytes;
+    if (bytes == 0)
+        return host;
+    host->state = (struct state){.control = &control, .bytes = bytes};
+    host->state.working = aligned_alloc(64, (bytes + 63) / 64 * 64);
+    host->state.settled = aligned_alloc(64, (bytes + 63) / 64 * 64);
+    fuzz_require(host->state.working && host->state.settled);
+    memset(host->state.working, 0, bytes);
+    host->context.state = host->state.working;
+    host->position = &position;
+    state_settle(&host->state);
+    return host;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const enum config_schema forms[] = {SCHEMA_V1, SCHEMA_V2,  SCHEMA_DATAGRAM, SCHEMA_V3,
@@ -162,17 +196,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct fuzz_input input = {data, size};
     uint32_t choice = (uint32_t)fuzz_number(&input, 1);
     uint32_t capacity = (uint32_t)fuzz_number(&input, 2);
-    enum config_schema form = forms[(choice & 0x7f) % (sizeof(forms) / sizeof(forms[0]))];
-    const struct handler *handler = choice & 0x80 ? &handler_fizzbuzz : &handler_rot1;
-    char error[CONFIG_ERROR_MAX];
-
-    if (handler->open)
-        (void)handler->open(NULL, error);
+    enum config_schema form = forms[(choice & 0x1f) % (sizeof(forms) / sizeof(forms[0]))];
+    struct host *host = opened(choice >> 5);
     uint32_t length = (uint32_t)input.left;
+
     if (form == SCHEMA_IEX)
-        check_segment(handler, input.at, length, capacity);
+        check_segment(host, input.at, length, capacity);
     else
-        check_datagram(form, handler, input.at, length, capacity);
+        check_datagram(form, host, input.at, length, capacity);
     if (form != SCHEMA_IEX && form != SCHEMA_DATAGRAM)
         check_stream(form, input.at, length, 1 + capacity % 61 + length / 64);
     return 0;
