@@ -134,11 +134,24 @@ def _requests(run: Run, wire: Wire, at_wire: dict, sink: dict) -> dict:
             "repeated": repeated,
             "delivered": sink.get("delivered"),
             "duplicated": duplicated,
-            "corrupted": sink.get("corrupted"),
+            "corrupted": _corrupted(run, sink),
             "unknown": sink.get("unknown"),
             "misordered": sink.get("misordered"),
+            "suspect": _suspect(run),
         }
     )
+
+
+def _corrupted(run: Run, sink: dict) -> int | None:
+    """Wrong replies, by the sink and by the reference that was asked after the run."""
+    if "corrupted" not in sink:
+        return None
+    return sink["corrupted"] + (run.judged or {}).get("wrong", 0)
+
+
+def _suspect(run: Run) -> int | None:
+    """Outputs of workers whose handler had lost its state; None: such a state cannot be lost."""
+    return run.measured("suspect", "*") if "suspect" in run.counter("end") else None
 
 
 def _dropped_sink(at_wire: dict, sink: dict) -> int | None:

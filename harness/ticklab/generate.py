@@ -43,7 +43,7 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from ticklab import capture, generate_iex, reference
+from ticklab import capture, generate_iex, reference, reference_book
 from ticklab.generate_forms import FORMS, digits
 
 START_NS = 1_700_000_000_000_000_000  # the first stamp
@@ -208,6 +208,10 @@ class Options:
             ]
         if self.handler == "fizzbuzz" and self.schema in ("fix", "iex"):
             rules.append(("handler", False, f"another one: no {self.schema} message is a number"))
+        if self.handler == "book" and self.schema != "iex":
+            order = reference_book.ORDER.size
+            right = sizes.least == sizes.most == order
+            rules.append(("payload", right, f"{order} with book, the bytes of an order"))
         if self.handler == "fizzbuzz":
             most = reference.FIZZBUZZ_DIGITS_MAX
             right = sizes.least >= 1 and sizes.most <= most
@@ -351,6 +355,8 @@ def _good(chance: np.random.PCG64, options: Options) -> _Strings:
     ids = np.arange(1, count + 1)
     symbols = np.frombuffer(alphabet, np.uint8)
     payload = symbols[_below(chance.random_raw(int(size.sum())), len(alphabet))]
+    if options.handler == "book" and options.schema != "iex":
+        payload = reference_book.order_flow(options.seed, count).ravel()
     begin = np.concatenate(([0], np.cumsum(size)))
     form = FORMS[options.schema]
     made = []

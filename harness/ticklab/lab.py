@@ -10,6 +10,7 @@ written as usual, marked interrupted. The second ends everything at once.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -23,7 +24,7 @@ from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ticklab import child, client, manifest, network, player, prepare
+from ticklab import child, client, judge, manifest, network, player, prepare
 from ticklab.child import LabError, Talker, no_room
 from ticklab.progress import Progress, say
 
@@ -81,12 +82,16 @@ def main(options: Options) -> int:
     interrupt = Interrupt()
     try:
         status = lab.run(interrupt)
+        if lab.reference and not options.serve:
+            lab.judge()
         if "failed" not in lab.facts:
             status = _summary(lab.directory) or status
         elif lab.facts["replay"].get("begun_ns") or options.serve:  # there is something to sum up
             _summary(lab.directory, say_errors=False)
     except OSError as error:
         return _tell(_of_file(error, lab.directory))
+    except LabError as error:
+        return _tell(error)
     print(f"run directory: {lab.directory}")
     if interrupt and not options.serve:
         return 128 + interrupt.signal
@@ -145,6 +150,13 @@ class Lab:
         self.plan = self.prepared.plan
         for warning in self.plan["warnings"]:
             say(f"{self.plan['capture']}: {warning}")
+        handler = self.config.text("worker.handler")
+        self.reference = judge.reference_of(handler, self.config.text("replay.reference"))
+        if self.reference:
+            try:
+                judge.load(self.reference)  # now, rather than after the run
+            except judge.JudgeError as error:
+                raise LabError(f"replay.reference = {error}", 2) from None
         self.speed = self.config.text("replay.speed")
         self.pps = player.packet_rate(self.speed)
         self.failure: LabError | None = None  # of pipeline or sink, while they were up
@@ -161,7 +173,8 @@ class Lab:
             "interrupted": False,
             **manifest.host(),
             **manifest.build(prepare.ROOT, prepare.BUILD),
-            "points": _points(),
+            "points": _tickline("points", options, self.fills),
+            "handler": _handler(self.config, options, self.fills),
             "config": self.config.entries,
             "preflight": preflight,
             "capture": manifest.capture(self.plan),
@@ -202,6 +215,24 @@ class Lab:
             if "failed" not in self.facts:  # else the cause has been told
                 raise
         return status
+
+    def judge(self) -> None:
+        """Writes wire/judged.json: what the reference says of the replies."""
+        from ticklab import capture, ctf
+        from ticklab.run import Run, RunError
+
+        assert self.reference
+        try:
+            requests = capture.requests_by_id(
+                self.prepared.replay, self.config.text("pipeline.schema")
+            )
+            told = judge.judge(Run(self.directory), self.reference, requests)
+        except judge.JudgeError as error:
+            raise LabError(f"replay.reference = {error}") from None
+        except (RunError, ctf.TraceError) as error:
+            told = {"why": str(error)}
+        path = self.directory / "wire" / "judged.json"
+        path.write_text(json.dumps(told, indent=1) + "\n")
 
     # ---- up --------------------------------------------------------------------------------------
 
@@ -638,10 +669,23 @@ def _binary(size: int) -> str:
     return f"{size} B"
 
 
-def _points() -> list[dict[str, Any]]:
-    """The trace points of this build: they tell what the trace of its runs means."""
-    command = [str(prepare.BUILD / "tickline"), "points", "--json"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+def _tickline(command: str, options: Options, fills: list[str]) -> Any:
+    """What `tickline COMMAND CONFIG --json` prints: the trace points of this run, its handler."""
+    words = [str(prepare.BUILD / "tickline"), command, str(options.config), "--json"]
+    words += prepare.flags(options.overrides, fills)
+    done = subprocess.run(words, stdout=subprocess.PIPE, check=False)
     if done.returncode != 0:
         raise LabError("", done.returncode)
     return json.loads(done.stdout)
+
+
+def _handler(config: prepare.Config, options: Options, fills: list[str]) -> dict[str, Any]:
+    """Its name and state; of a shared object also which file that was."""
+    told = _tickline("handler", options, fills)
+    facts = {key: told[key] for key in ("name", "abi", "state", "state_bytes")}
+    chosen = config.text("worker.handler")
+    if "/" not in chosen:
+        return facts
+    path = Path(chosen).resolve()
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    return facts | {"path": str(path), "sha256": sha256, "build_id": manifest.build_id(path)}

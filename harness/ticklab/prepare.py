@@ -182,7 +182,7 @@ def capture(config: Config) -> "Prepared | Script":
         return captures.prepare(
             source,
             schema=config.text("pipeline.schema"),
-            handler=config.text("worker.handler"),
+            handler=reference_name(config),
             slot_capacity=slot_capacity,
             warmup=int(config.number("replay.warmup")),
             cache_dir=CAPTURES,
@@ -204,7 +204,7 @@ def _script(config: Config, source: Path | str, slot_capacity: int | None) -> "S
     tcp = config.text("rx.source") == "tcp"
     options = script.Options(
         schema=config.text("pipeline.schema"),
-        handler=config.text("worker.handler"),
+        handler=reference_name(config),
         datagrams=not tcp,
         cuts=config.text("replay.cuts"),
         churn=int(config.number("replay.churn")) if tcp else 0,
@@ -216,6 +216,12 @@ def _script(config: Config, source: Path | str, slot_capacity: int | None) -> "S
     return script.prepare(source, options, CAPTURES)
 
 
+def reference_name(config: Config) -> str:
+    """Which of reference.HANDLERS; `other` for a shared object, and where a judge is chosen."""
+    own = "/" in config.text("worker.handler") or config.text("replay.reference") != "auto"
+    return "other" if own else config.text("worker.handler")
+
+
 # Keys of [replay] that are not named as the option of the generator is.
 _KEYS = {"count": "requests", "on_ns": "on"}
 
@@ -224,7 +230,7 @@ def _generated(config: Config, generate: Any) -> Path:
     """The capture that the [replay] keys describe, made once."""
     options = generate.Options(
         schema=config.text("pipeline.schema"),
-        handler=config.text("worker.handler"),
+        handler=reference_name(config),
         count=int(config.number("replay.requests")),
         rate=config.number("replay.rate"),
         arrivals=config.text("replay.arrivals"),

@@ -232,6 +232,17 @@ class Run:
         return None if table is None else table[table["request"] >= self.measured_from]
 
     @property
+    def received(self) -> np.ndarray | None:
+        """INGRESS of the whole run, shape (requests,)."""
+        return self._ingress
+
+    @cached_property
+    def judged(self) -> dict | None:
+        """What a reference said of the replies after the run (wire/judged.json); None: none did."""
+        path = self.path / "wire" / "judged.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+    @property
     def ingress_written(self) -> int:
         """Records in ingress.bin, the warm-up's too."""
         return 0 if self._ingress is None else len(self._ingress)

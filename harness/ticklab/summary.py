@@ -66,6 +66,7 @@ def _derive(run_dir: str | Path | Run) -> tuple[dict, str]:
         "account": account.ledgers,
         "balanced": not account.unbalanced,
         "unbalanced": account.unbalanced,
+        "replies": _replies(run),
         "first_loss": _first_loss(run, wire, account),
         "latency_ns": latency,
         "histogram_ns": pictures,
@@ -103,6 +104,15 @@ def _table(run: Run, clock: Clock) -> spans_.Requests | None:
         return None
     points = spans_.points_of(run.manifest.get("points", []))
     return spans_.requests_of(run.trace, points, clock, run.measured_from)
+
+
+def _replies(run: Run) -> dict | None:
+    """Of a handler whose replies the sink cannot judge: who did so, or that nobody did."""
+    expected, delivered = run.expected, run.delivered
+    if expected is None or delivered is None or not (expected["reply_hash"] == 0).any():
+        return None
+    told = run.judged or {"why": "there is no reference for this handler (replay.reference)"}
+    return told if "judged" in told else {"unchecked": len(delivered), "why": told["why"]}
 
 
 def _latency(

@@ -95,6 +95,16 @@ def _headline(console: Console, summary: dict) -> None:
             console.print(Text(f"  {name}: {reason}", "yellow"))
     for line in _restarts(summary.get("restarts", [])):
         console.print(Text(f"  {line}", "yellow"))
+    replies = summary.get("replies", {})
+    if "unchecked" in replies:
+        said = f"{replies['unchecked']:,} replies are unchecked: {replies['why']}"
+        console.print(Text(f"  {said}", "yellow"))
+    if "first_wrong" in replies:
+        said = f"the first wrong reply is that to request {replies['first_wrong']['request']}"
+        console.print(Text(f"  {said}", "red"))
+    if suspect := summary["account"]["requests"].get("suspect"):
+        said = f"{suspect:,} requests are suspect: the handler's state died with its worker"
+        console.print(Text(f"  {said}", "yellow"))
     if "first_loss" in summary:
         console.print(Text(f"  {_loss(summary['first_loss'])}", "yellow"))
     console.print()
