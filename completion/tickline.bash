@@ -33,7 +33,7 @@ _tickline() {
     if [[ $word == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$options" -- "$word")
     elif [ "$COMP_CWORD" = 1 ] && [ "${COMP_WORDS[0]##*/}" = tickline ]; then
-        mapfile -t COMPREPLY < <(compgen -W 'check config run status salvage clean points' -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W 'check config run status salvage clean points handler' -- "$word")
     else
         mapfile -t COMPREPLY < <(
             compgen -f -X '!*.ini' -- "$word"
@@ -51,4 +51,4 @@ _tickline_tool() {
 
 complete -o filenames -F _tickline tickline tickline-lab launch.sh
 complete -o filenames -F _tickline_tool tickline-summary tickline-compare tickline-capture \
-    tickline-generate tickline-schemas tickline-sweep tickline-timeline harness/bench.py
+    tickline-generate tickline-schemas tickline-sweep tickline-timeline tickline-vary harness/bench.py

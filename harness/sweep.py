@@ -6,8 +6,6 @@ A capture is generated for each rate; a given one is replayed at that rate, even
 """
 
 import argparse
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -93,7 +91,7 @@ def main() -> int:
     ):
         if not right:
             parser.error(f"--{name} {getattr(given, name):g}: expected {expected}")
-    _as_root()
+    arguments.as_root()
     return sweep.main(
         sweep.Options(
             config=given.config,
@@ -122,17 +120,6 @@ def _of(parse: Callable[[str], Any]) -> Callable[[str], Any]:
             raise argparse.ArgumentTypeError(str(error)) from None
 
     return convert
-
-
-def _as_root() -> None:
-    """Without root, a user namespace of one's own gives a network too, as in launch.sh."""
-    if os.geteuid() == 0:
-        return
-    namespace = ["unshare", "--user", "--map-root-user"]
-    if subprocess.run([*namespace, "true"], check=False).returncode != 0:
-        print("tickline: no user namespaces here; run it as root", file=sys.stderr)
-        sys.exit(4)
-    os.execvp(namespace[0], [*namespace, sys.executable, *sys.argv])
 
 
 if __name__ == "__main__":

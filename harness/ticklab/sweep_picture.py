@@ -8,12 +8,12 @@ would double what a first start installs.
 import math
 import sys
 from typing import Any, TextIO
-from xml.sax.saxutils import escape
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from ticklab.svg import caption, stroke, ticks
 from ticklab.sweep import FIT_ERROR_MAX, is_saturated
 from ticklab.terminal import console_for, us
 
@@ -173,17 +173,19 @@ def svg(result: dict[str, Any]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
         'font-family="sans-serif" font-size="12">',
         f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#fff"/>',
-        _text(_LEFT, 20, f"{result['name']}: wire_to_wire over offered rate", "start", "#000", 14),
+        caption(
+            _LEFT, 20, f"{result['name']}: wire_to_wire over offered rate", "start", "#000", 14
+        ),
     ]
     bottom, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
-    for rate in _ticks(x0, x1):
-        out.append(_stroke(x(rate), _TOP, x(rate), bottom, "#e5e5e5"))
-        out.append(_text(x(rate), bottom + 18, f"{rate:,.10g}"))
-    for ns in _ticks(y0, y1):
-        out.append(_stroke(_LEFT, y(ns), right, y(ns), "#e5e5e5"))
-        out.append(_text(_LEFT - 6, y(ns) + 4, f"{ns / 1000:,.10g}", "end"))
-    out.append(_text((_LEFT + right) / 2, _HEIGHT - 10, "requests offered a second"))
-    out.append(_text(_LEFT - 6, _TOP - 8, "µs", "end"))
+    for rate in ticks(x0, x1):
+        out.append(stroke(x(rate), _TOP, x(rate), bottom, "#e5e5e5"))
+        out.append(caption(x(rate), bottom + 18, f"{rate:,.10g}"))
+    for ns in ticks(y0, y1):
+        out.append(stroke(_LEFT, y(ns), right, y(ns), "#e5e5e5"))
+        out.append(caption(_LEFT - 6, y(ns) + 4, f"{ns / 1000:,.10g}", "end"))
+    out.append(caption((_LEFT + right) / 2, _HEIGHT - 10, "requests offered a second"))
+    out.append(caption(_LEFT - 6, _TOP - 8, "µs", "end"))
 
     uprights = [("knee", result["knee"].get("rate"), "#009e73")]
     uprights += [
@@ -192,11 +194,11 @@ def svg(result: dict[str, Any]) -> str:
     ]
     shown = [each for each in uprights if each[1] and x0 <= each[1] <= x1]
     for number, (name, rate, colour) in enumerate(shown):
-        out.append(_stroke(x(rate), _TOP, x(rate), bottom, colour, "5 3"))
-        out.append(_text(x(rate) - 4, _TOP + 12 + 14 * number, name, "end", colour))
+        out.append(stroke(x(rate), _TOP, x(rate), bottom, colour, "5 3"))
+        out.append(caption(x(rate) - 4, _TOP + 12 + 14 * number, name, "end", colour))
     limit = result.get("within", {}).get("p99_ns")
     if limit and y0 <= limit <= y1:
-        out.append(_stroke(_LEFT, y(limit), right, y(limit), "#d55e00", "2 3"))
+        out.append(stroke(_LEFT, y(limit), right, y(limit), "#d55e00", "2 3"))
     free = right + 1000.0
     for name, colour in sorted(_LINES.items(), key=lambda line: -points[-1].get(line[0], 0)):
         known = [point for point in points if name in point]
@@ -213,9 +215,9 @@ def svg(result: dict[str, Any]) -> str:
         place = place if free > right else max(place, free + 14)  # labels one below the other
         free = place
         label = name.replace("_", ".")
-        out.append(_text(x(known[-1]["offered"]) + 8, place, label, "start", colour))
+        out.append(caption(x(known[-1]["offered"]) + 8, place, label, "start", colour))
     if any(point["dropped"] for point in points):
-        out.append(_text(right, _TOP - 8, "hollow: requests were dropped", "end", "#777"))
+        out.append(caption(right, _TOP - 8, "hollow: requests were dropped", "end", "#777"))
     return "\n".join([*out, "</svg>"]) + "\n"
 
 
@@ -228,26 +230,3 @@ def _bounds(points: list[dict], names: tuple[str, ...]) -> tuple[float, float]:
 
 def _padded(low: float, high: float) -> tuple[float, float]:
     return low / 1.15, high * 1.15
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """1, 2, 5, 10 … as far as they lie between."""
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
-    return [tick for tick in ticks if low <= tick <= high]
-
-
-def _stroke(x0: float, y0: float, x1: float, y1: float, colour: str, dashes: str = "") -> str:
-    dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
-    return (
-        f'<line x1="{x0:.1f}" y1="{y0:.1f}" x2="{x1:.1f}" y2="{y1:.1f}" stroke="{colour}"{dashed}/>'
-    )
-
-
-def _text(
-    x: float, y: float, text: str, anchor: str = "middle", colour: str = "#333", size: int = 12
-) -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}" '
-        f'font-size="{size}">{escape(text)}</text>'
-    )
