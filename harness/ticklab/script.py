@@ -488,8 +488,12 @@ def _answers(table: _Table, options: Options) -> _Answers:
         if isinstance(answer, str):
             rejected[answer] += 1
             continue
-        rows.append((request.id, xxh3_64_intdigest(answer)))
         flows.append(flow)
+        if answer is None:
+            rows.append((request.id, capture.ANY_REPLY))
+            largest = max(largest, capture.SLOT_CAPACITY)
+            continue
+        rows.append((request.id, xxh3_64_intdigest(answer)))
         largest = max(largest, len(answer))
     return _Answers(np.array(rows, EXPECTED), np.array(flows, "<u4"), rejected, largest)
 
