@@ -202,6 +202,9 @@ DESTDIR ?=
 LIB     := $(DESTDIR)$(PREFIX)/lib/tickline
 BIN     := $(DESTDIR)$(PREFIX)/bin
 SHARE   := $(DESTDIR)$(PREFIX)/share
+INCLUDE := $(DESTDIR)$(PREFIX)/include/tickline
+PKGCONFIG := $(DESTDIR)$(PREFIX)/lib/pkgconfig
+EXAMPLES := $(SHARE)/tickline/examples/handler
 TOOLS   := $(filter-out _% bench,$(patsubst harness/%.py,%,$(wildcard harness/*.py)))
 MAN     := $(wildcard man/*.1)
 COMPLETION := $(SHARE)/bash-completion/completions
@@ -214,6 +217,11 @@ install: all
 	install -m 644 harness/_venv.py $(LIB)/harness
 	install -m 644 harness/ticklab/*.py $(LIB)/harness/ticklab
 	install -m 644 configs/*.ini $(SHARE)/tickline/configs
+	install -d $(INCLUDE) $(PKGCONFIG) $(EXAMPLES)
+	install -m 644 worker/handler.h $(INCLUDE)
+	install -m 644 examples/handler/* $(EXAMPLES)
+	printf 'prefix=%s\nName: tickline\nDescription: %s\nVersion: %s\nCflags: -I$${prefix}/include\n' \
+		'$(PREFIX)' "handlers of one's own for tickline" '$(VERSION)' > $(PKGCONFIG)/tickline.pc
 	install -m 644 $(MAN) $(SHARE)/man/man1
 	install -m 644 completion/tickline.bash $(COMPLETION)/tickline
 	ln -sfn ../lib/tickline/tickline $(BIN)/tickline
@@ -221,7 +229,8 @@ install: all
 		ln -sfn tickline $(COMPLETION)/tickline-$$tool; done
 
 uninstall:
-	rm -rf $(LIB) $(SHARE)/tickline
+	rm -rf $(LIB) $(SHARE)/tickline $(INCLUDE)
+	rm -f $(PKGCONFIG)/tickline.pc
 	rm -f $(BIN)/tickline $(TOOLS:%=$(BIN)/tickline-%) $(MAN:man/%=$(SHARE)/man/man1/%)
 	rm -f $(COMPLETION)/tickline $(TOOLS:%=$(COMPLETION)/tickline-%)
 
