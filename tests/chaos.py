@@ -4,6 +4,7 @@
 
   tests/chaos.py --kills 100 --seed 1
   tests/chaos.py --kills 20 --victim tx --set tx.io=uring
+  tests/chaos.py --kills 100 --handler book
 
 Replays generated requests through the lab, run after run, and sends SIGKILL to a victim every 50 to
 250 ms, also to one that has only just been started. After each run:
@@ -12,6 +13,7 @@ Replays generated requests through the lab, run after run, and sends SIGKILL to 
   worker    every request taken from its ring is in the next one, once
   tx        repeats are listed by number, at most one a kill (tx.io = uring: a window of them)
   restarts  every kill is noted with its successor's generation
+  book      each reply is what the reference says, after every request before it
   trace     babeltrace2 reads it; at most two requests a kill lack a stamp
   tcpdump   in every fifth run, at the sink's interface: as many replies as were transmitted
 
@@ -43,6 +45,11 @@ KILLS_A_RUN = 25
 KILL_EVERY_S = (0.05, 0.25)
 RATE = 20_000
 WINDOW = 256  # replies that io_uring may have under way
+# Handlers, and what they need.
+HANDLERS = {
+    "rot1": (),
+    "book": ("worker.handler=book", "pipeline.schema=v2", "replay.payload=24"),
+}
 BUDGET = ("supervise.max_restarts=64", "supervise.window=10ms")  # more than one can spend
 
 
@@ -97,8 +104,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--victim", choices=(*STAGES, "all"), default="all")
+    parser.add_argument("--handler", choices=HANDLERS, default="rot1")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="sets")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.sets = [*HANDLERS[options.handler], *options.sets]
+    return options
 
 
 # ---- a run ---------------------------------------------------------------------------------------
@@ -238,6 +248,10 @@ def check(run: Path, killed: Counter, sets: list[str], tally: Tally) -> Iterator
     for what in ("duplicated", "corrupted", "unknown"):
         if requests[what]:
             yield f"{what}: {requests[what]}: expected 0"
+    replies = summary.get("replies", {})
+    judged = replies.get("judged", requests["delivered"])
+    if "unchecked" in replies or judged != requests["delivered"]:
+        yield f"{requests['delivered']} replies, and of these were judged: {replies}"
     if requests["lost"]["rx"] or any(requests["in_flight"].values()):
         yield f"lost or left: {requests['lost']}, {requests['in_flight']}"
     end = counters["end"]
