@@ -19,12 +19,10 @@ const struct config_key config_keys[] = {
      .help = "Name of the run and of its directory; default: the file's name without its suffix."},
     {"pipeline", "schema", CONFIG_CHOICE, AT(pipeline.schema), "v1",
      .words = "v1|v2|v3|v4|fix|iex|datagram",
-     .help = "Form of a request: v1 text, v2 binary, v3 protobuf, v4 Cap'n Proto, FIX, IEX market "
-             "data, or each datagram whole as one request."},
+     .help = "v1 text, v2 binary, v3 protobuf, v4 Cap'n Proto, FIX, IEX, or datagrams as such."},
 
     {"rx", "source", CONFIG_WORD, AT(rx.source), "udp", .words = "udp|tcp|packet",
-     .help = "Where requests come from: UDP sockets, TCP connections, or frames tapped off "
-             "rx.interface."},
+     .help = "Where requests come from: UDP, TCP connections, or frames tapped off rx.interface."},
     {"rx", "bind", CONFIG_ENDPOINTS, AT(rx.bind_count), "auto", .special = "auto",
      .help = "Addresses to receive at; auto: those the capture was sent to."},
     {"rx", "cpu", CONFIG_CPUS, AT(rx.cpu), "auto", CPUS(1),
@@ -37,8 +35,7 @@ const struct config_key config_keys[] = {
      .help = "The most datagrams rx takes in one turn; at most recv_buffers."},
     {"rx", "socket_buffer", CONFIG_BYTES, AT(rx.socket_bytes), "64MiB", .min = 4 * KIB, .max = GIB,
      .step = CONFIG_ANY,
-     .help =
-         "Receive buffer asked of the kernel for each UDP socket; what was granted is recorded."},
+     .help = "Receive buffer asked of the kernel for each UDP socket; what it grants is recorded."},
     {"rx", "interface", CONFIG_NAME, AT(rx.interface), "any", .words = "._-", .max = 15,
      .help = "Interface where multicast groups are joined; any: as the routes say."},
     {"rx", "timestamps", CONFIG_CHOICE, AT(rx.timestamps), "software", .words = "software|hardware",
@@ -82,14 +79,12 @@ const struct config_key config_keys[] = {
     {"tx", "connections", CONFIG_U32, AT(tx.connections), "1", .min = 1, .max = 64,
      .step = CONFIG_ANY, .help = "tcp: connections to tx.to; each flow keeps to one of them."},
     {"tx", "flush", CONFIG_FLUSH, AT(tx.flush), "1",
-     .help = "tcp, reply: write once so many replies wait for a connection (16), the oldest has "
-             "waited so long (100us), or either (16,100us)."},
+     .help = "tcp, reply: write so many at once (16), or after so long (100us), or either."},
     {"tx", "nodelay", CONFIG_SWITCH, AT(tx.nodelay), "on", .words = "on|off",
      .help = "tcp, reply: send small segments at once (Nagle's algorithm off)."},
     {"tx", "patience", CONFIG_TIME, AT(tx.patience_ns), "never", .special = "never", .min = 1000000,
      .max = 3600 * SECOND, .step = CONFIG_ANY,
-     .help = "tcp, reply: a connection that takes nothing for so long is given up, its replies "
-             "dropped and counted."},
+     .help = "tcp, reply: a connection that takes nothing for so long is closed, and counted."},
 
     {"ring", "depth", CONFIG_U32, AT(ring.depth), "1024", .min = 2, .max = 65536,
      .step = CONFIG_POWER_OF_TWO, .help = "Slots of each ring between two processes."},
@@ -166,8 +161,7 @@ const struct config_key config_keys[] = {
      .help = "CPU of player and sink: one for both, or one each in this order."},
     {"lab", "slow_sink", CONFIG_BYTES, AT(lab.slow_sink), "none", .special = "none", .min = 1,
      .max = GIB, .step = CONFIG_ANY,
-     .help =
-         "tcp, reply: most bytes of replies a second that the lab reads, as a slow reader would."},
+     .help = "tcp, reply: most bytes of replies a second that the lab reads, as a slow one would."},
 
     {"replay", "capture", CONFIG_PATH, AT(replay.capture), "generated", .max = CONFIG_TEXT_MAX - 1,
      .help = "Capture to replay (a path, from where you stand), or generated from the keys below."},
@@ -191,8 +185,7 @@ const struct config_key config_keys[] = {
     {"replay", "flow_skew", CONFIG_SHARE, AT(replay.flow_skew), "0", .max = 1,
      .help = "How uneven senders are: 0 all alike, 1 the k-th sends 1/k of the first (Zipf)."},
     {"replay", "cuts", CONFIG_WORD, AT(replay.cuts), "segments", .words = "segments|none|random",
-     .help = "tcp: writes that the requests of a connection are sent in: as captured, one each, or "
-             "cut at random bytes."},
+     .help = "tcp: how requests are written: as captured, one each, or cut at random bytes."},
     {"replay", "churn", CONFIG_U32, AT(replay.churn), "0", .max = 1000000, .step = CONFIG_ANY,
      .help = "tcp: so many requests get a connection of their own, closed or reset 1 ms later."},
     {"replay", "errors", CONFIG_SHARE, AT(replay.errors), "0", .max = 1,
