@@ -71,7 +71,7 @@ static void test_places(void)
     CU_ASSERT_EQUAL(copy.length, sizeof(struct sockaddr_in));
     CU_ASSERT_EQUAL(memcmp(&copy.address, &four, sizeof(four.v4)), 0);
     CU_ASSERT_FATAL(peer_read(peers, b, 11, &copy));
-    CU_ASSERT_EQUAL(memcmp(&copy.address, &six, sizeof(six.v6)), 0);
+    CU_ASSERT_EQUAL(memcmp(&copy.address.v6, &six.v6, sizeof(six.v6)), 0);
     CU_ASSERT_FATAL(peer_read(peers, c, 12, &copy));
     CU_ASSERT_EQUAL(copy.socket, 3);
     CU_ASSERT(!peer_read(peers, 100, 1000, &copy)); /* nobody */

@@ -59,6 +59,18 @@ static bool reply_given(struct stage *stage, struct tx *tx, const char *name, ui
     return true;
 }
 
+/* -1: it is not here yet. */
+static int socket_of(struct stage *stage, const struct reply *reply, uint16_t index)
+{
+    const int *fd = &reply->socket[index % SOCKETS_MAX];
+
+    if (index >= SOCKETS_MAX)
+        region_corrupt("socket of a sender", SOCKETS_MAX - 1, index);
+    if (*fd < 0)
+        (void)stage_receive(stage);
+    return *fd;
+}
+
 /* 0; -EAGAIN: not now; another -errno: never. */
 static int send_reply(struct stage *stage, const struct reply *reply, const struct ring_slot *slot)
 {
@@ -69,12 +81,11 @@ static int send_reply(struct stage *stage, const struct reply *reply, const stru
         store_relaxed(gone, load_relaxed(gone) + 1);
         return -ENOTCONN;
     }
-    if (peer.socket >= SOCKETS_MAX)
-        region_corrupt("socket of a sender", SOCKETS_MAX - 1, peer.socket);
-    if (reply->socket[peer.socket] < 0 && (!stage_receive(stage) || reply->socket[peer.socket] < 0))
+    int fd = socket_of(stage, reply, peer.socket);
+    if (fd < 0)
         return -EAGAIN;
-    if (sendto(reply->socket[peer.socket], slot->payload, slot->length, MSG_DONTWAIT | MSG_NOSIGNAL,
-               &peer.address.any, load_relaxed(&peer.length)) >= 0)
+    if (sendto(fd, slot->payload, slot->length, MSG_DONTWAIT | MSG_NOSIGNAL, &peer.address.any,
+               load_relaxed(&peer.length)) >= 0)
         return 0;
     if (errno == EAGAIN || errno == ENOBUFS || errno == EINTR)
         return -EAGAIN;

@@ -23,9 +23,9 @@ static int acknowledged(int fd, uint64_t *bytes)
  * same after it. */
 int stream_kernel_bytes(int fd, uint64_t *bytes)
 {
-    uint64_t before;
-    uint64_t after;
-    int waits;
+    uint64_t before = 0;
+    uint64_t after = 0;
+    int waits = 0;
 
     int err = acknowledged(fd, &after);
     do {
@@ -35,8 +35,7 @@ int stream_kernel_bytes(int fd, uint64_t *bytes)
         if (err == 0)
             err = acknowledged(fd, &after);
     } while (err == 0 && before != after);
-    if (err == 0)
-        *bytes = after + (uint64_t)waits;
+    *bytes = after + (uint64_t)waits;
     return err;
 }
 
