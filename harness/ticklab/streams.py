@@ -7,8 +7,9 @@ computed here, and a difference between the two shows as a wrong account.
 A *flow* is one direction of a connection. Of its bytes the first to come count; a segment behind a
 gap is held while it ends at most `reorder_bytes` behind the gap, and while what is held stands in
 at most RANGES_MAX pieces. One segment more, and the gap is given up: counted, and the flow goes on
-behind it. A SYN with another number begins a new stream, an RST ends one at once, a FIN once all
-before it has come. What is still held at the end of a capture is delivered then.
+behind it. An RST ends a stream at once, a FIN once all before it has come; what comes again of one
+that has ended is told by its numbers. A SYN with another number begins a new stream, and so does
+any segment behind a FIN. What is still held at the end of a capture is delivered then.
 
 Requests are sought where the beginning of one is not known (a capture that begins within a
 connection, a gap, a request that does not frame): in FIX at any byte, else at the next piece, a
@@ -33,7 +34,6 @@ from ticklab import reference
 
 RANGES_MAX = 16
 FIN, SYN, RST = 1, 2, 4
-RESYNCS = ("fix",)  # schemas in which a request can be found at any byte
 
 
 class Endpoint(NamedTuple):
@@ -112,7 +112,7 @@ class Stream:
     opened_ns: int
     data: bytearray = field(default_factory=bytearray)
     pieces: list[Piece] = field(default_factory=list)
-    end: str | None = None  # "fin", "rst", "evicted"; None: as long as the capture
+    end: str | None = None  # "fin", "rst", "new", "evicted"; None: as long as the capture
     closed_ns: int | None = None
 
 
@@ -152,11 +152,27 @@ class Flow:
         self.held: list[tuple[int, bytearray]] = []  # (position, bytes), apart, in order
         self.stream = Stream(*self.key.ends, whole, first.stamp_ns)
 
+    @property
+    def ended(self) -> bool:
+        return self.fin == self.next
+
+    def is_new(self, segment: Segment) -> bool:
+        """Does the segment belong to another connection, one with the same ends?"""
+        syn = bool(segment.flags & SYN)
+        if not self.ended:
+            return syn and (segment.sequence + 1) & 0xFFFFFFFF != self.initial
+        at = self._position(segment.sequence)
+        return syn or at < self.initial or at + len(segment.data) > self.next
+
+    def _position(self, sequence: int) -> int:
+        """The one next to `self.next` that has this sequence number."""
+        ahead = (sequence - self.next) & 0xFFFFFFFF
+        return self.next + (ahead - (1 << 32) if ahead >> 31 else ahead)
+
     def take(self, segment: Segment, counts: Counts, reorder_bytes: int) -> None:
-        """A segment with data; the stream gets what is in order now."""
+        """A segment with data, SYN or FIN; the stream gets what is in order now."""
         data = segment.data
-        ahead = (segment.sequence + bool(segment.flags & SYN) - self.next) & 0xFFFFFFFF
-        at = self.next + (ahead - (1 << 32) if ahead >> 31 else ahead)
+        at = self._position(segment.sequence + bool(segment.flags & SYN))
         if segment.flags & FIN:
             self.fin = at + len(data)
         if not data:
@@ -260,24 +276,18 @@ class Reassembly:
         flow = self.flows.get(segment.key)
         if not segment.data and not flags:
             return flow.stream if flow else None
-        if flags & RST:
-            if flow:
-                flow.flush(segment, counts)
-                self._end(flow, "rst", segment)
-            return flow.stream if flow else None
-        if flow and flags & SYN and (segment.sequence + 1) & 0xFFFFFFFF != flow.initial:
+        if flow and (flags & RST or flow.is_new(segment)):
             flow.flush(segment, counts)
-            self._end(flow, None, segment)
+            self._end(flow, "rst" if flags & RST else "new", segment)
             flow = None
-        if not flow:
-            if not segment.data and not flags & SYN:
-                return None
-            flow = self._open(segment)
+        if flags & RST or not (flow or segment.data or flags & SYN):
+            return None
+        flow = flow or self._open(segment)
         self.steps += 1
         flow.touched = self.steps
         flow.take(segment, counts, self.reorder_bytes)
-        if flow.fin is not None and flow.fin == flow.next:
-            self._end(flow, "fin", segment)
+        if flow.ended and not flow.stream.end:
+            flow.stream.end, flow.stream.closed_ns = "fin", segment.stamp_ns
         return flow.stream
 
     def finish(self, last: Segment | None = None) -> list[Stream]:
@@ -291,15 +301,16 @@ class Reassembly:
 
     def _open(self, segment: Segment) -> Flow:
         if len(self.flows) >= self.flows_max:
-            self.counts.evicted += 1
-            oldest = min(self.flows.values(), key=lambda flow: flow.touched)
+            oldest = min(self.flows.values(), key=lambda flow: (not flow.ended, flow.touched))
+            self.counts.evicted += not oldest.ended
             self._end(oldest, "evicted", segment)
         flow = self.flows[segment.key] = Flow(segment.key, segment)
         self.counts.streams += 1
         return flow
 
-    def _end(self, flow: Flow, how: str | None, segment: Segment) -> None:
-        flow.stream.end, flow.stream.closed_ns = how, segment.stamp_ns
+    def _end(self, flow: Flow, how: str, segment: Segment) -> None:
+        if not flow.stream.end:
+            flow.stream.end, flow.stream.closed_ns = how, segment.stamp_ns
         self.done.append(flow.stream)
         del self.flows[flow.key]
 
@@ -323,7 +334,7 @@ class Framer:
             self._lose(len(self.pending))
         found: list[reference.Request] = []
         while data:
-            if self.seeking and self.schema not in RESYNCS and not self._begins(data):
+            if self.seeking and self.schema not in reference.RESYNCS and not self._begins(data):
                 self._lose(len(data))
                 return found
             # A request comes together in the buffer; where none has begun, the data stand alone.
@@ -336,17 +347,19 @@ class Framer:
 
     def _begins(self, data: bytes) -> bool:
         requests, _ = reference.frame_stream(self.schema, data)
-        return bool(requests) and requests[0].reason is None
+        return bool(requests) and requests[0].framed
 
     def _frame(self, data: bytes) -> list[reference.Request]:
         requests, self.pending = reference.frame_stream(self.schema, data)
         found = []
         for request in requests:
-            if self.seeking and request.reason is not None:
+            if self.seeking and not request.framed:
                 self.skipped += len(request.raw)
                 continue
-            self.seeking = request.reason is not None and self.schema not in RESYNCS
+            self.seeking = not request.framed and self.schema not in reference.RESYNCS
             found.append(request)
+        if self.seeking and self.schema not in reference.RESYNCS:  # it broke here
+            self._lose(len(self.pending))
         return found
 
     def _lose(self, size: int) -> None:
@@ -429,8 +442,11 @@ def _segment(packet: bytes, frame: int, stamp_ns: int) -> Segment | None:
     elif packet[0] >> 4 == 6:
         at, size, protocol = 40, 40 + int.from_bytes(packet[4:6], "big"), packet[6]
         source, destination = packet[8:24], packet[24:40]
-        while protocol in (0, 43, 60) and at + 8 <= len(packet):
-            protocol, at = packet[at], at + (packet[at + 1] + 1) * 8
+        while protocol in (0, 43, 44, 60) and at + 8 <= len(packet):
+            if protocol == 44 and int.from_bytes(packet[at + 2 : at + 4], "big") & 0xFFF9:
+                return None
+            more = 0 if protocol == 44 else packet[at + 1]
+            protocol, at = packet[at], at + (more + 1) * 8
     else:
         return None
     if protocol != 6 or size > len(packet) or at + 20 > size:
