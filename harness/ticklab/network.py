@@ -227,10 +227,11 @@ class Network:
         # Routes of type local, not addresses: sockets can bind to them all the same, and 10,000
         # take a tenth of the time. Added once rx0 is up, for a route needs that.
         routes = [f"route replace local {address} dev rx0" for address in unicast]
-        if answers:
+        if answers:  # from the address that was asked, for its socket is bound to any
+            source = next((f"src {text}" for text in unicast if text.version == 4), "")
             routes += [
                 f"neigh add {CLIENT_ADDRESS} lladdr {PLAY_MAC} dev rx0 nud permanent",
-                f"route add {CLIENT_ADDRESS}/32 dev rx0",
+                f"route add {CLIENT_ADDRESS}/32 dev rx0 {source}",
             ]
         self.pipeline.configure(
             {
