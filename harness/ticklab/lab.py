@@ -159,7 +159,9 @@ class Lab:
                 raise LabError(f"replay.reference = {error}", 2) from None
         self.speed = self.config.text("replay.speed")
         self.pps = player.packet_rate(self.speed)
-        self.failure: LabError | None = None  # of pipeline or sink, while they were up
+        self.client: Talker | None = None
+        self.sink: Talker | None = None  # the client, where replies come to it
+        self.failure: LabError | None = None  # of pipeline, client or sink, while they were up
         self.send_cost_ns = 0.0  # of the player, as the warm-up shows it
         sink_address = network.sink_network(self._destinations())[2]
         self.fills = prepare.fills(self.config, self.plan, str(sink_address), self.cpus)
@@ -270,9 +272,7 @@ class Lab:
 
     def _talkers(self) -> list[Talker]:
         """The lab's ends of the wire: the client, the sink, or one that is both."""
-        if self.options.serve:
-            return []
-        return list(dict.fromkeys([*[self.client] * self.live, self.sink]))
+        return list(dict.fromkeys(end for end in (self.client, self.sink) if end))
 
     def _network(self) -> network.Network | network.Host:
         if not self.live:
