@@ -187,7 +187,7 @@ const struct config_key config_keys[] = {
     {"replay", "cuts", CONFIG_WORD, AT(replay.cuts), "segments", .words = "segments|none|random",
      .help = "tcp: how requests are written: as captured, one each, or cut at random bytes."},
     {"replay", "churn", CONFIG_U32, AT(replay.churn), "0", .max = 1000000, .step = CONFIG_ANY,
-     .help = "tcp: so many requests get a connection of their own, closed or reset 1 ms later."},
+     .help = "tcp: requests that get a connection of their own, closed or reset 1 ms later."},
     {"replay", "errors", CONFIG_SHARE, AT(replay.errors), "0", .max = 1,
      .help = "Share of generated requests that are malformed."},
     {"replay", "error_kinds", CONFIG_NAME, AT(replay.error_kinds), "all", .words = "_,",

@@ -89,7 +89,9 @@ def test_the_lab_runs_from_there(installed: Path, tmp_path: Path) -> None:
     runs = sorted((tmp_path / "runs").iterdir())
     assert len(runs) == 2
     manifest = json.loads((runs[0] / "manifest.json").read_text())
-    assert set(manifest["builds"]) == {"rx", "worker", "tx", "tracer", "tickline", "sink"}
+    assert set(manifest["builds"]) == {
+        *("rx", "worker", "tx", "tracer", "tickline", "sink", "client")
+    }
     assert manifest["flags"]["version"]
     attempt(installed, tmp_path, "tickline-summary", runs[0])
     attempt(installed, tmp_path, "tickline-capture", "info", manifest["capture"]["capture"])
