@@ -173,7 +173,7 @@ static int load_expected(struct check *check, const char *path)
 
 static int load_flows(struct check *check, const char *path)
 {
-    size_t count;
+    size_t count = 0;
     int fd = open_table(path, sizeof *check->flow, &count);
 
     if (fd < 0)
