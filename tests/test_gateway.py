@@ -2,7 +2,7 @@
 """Whole runs over TCP: account exact, order of each connection kept, content right, whatever the
 connections do.
 
-TICKLINE_REQUESTS=1000000 is the full size of the first; it is small unless asked for.
+TICKLINE_REQUESTS=1000000 gives the first its full size, and runs those that take long as well.
 """
 
 import json
@@ -16,11 +16,15 @@ import numpy as np
 import pytest
 from conftest import ROOT, Lab, Outcome
 
+from ticklab import summary
 from ticklab.run import STATUS_OK, Run
 from ticklab.wire import match
 
 GATEWAY = ROOT / "configs" / "gateway.ini"
 REQUESTS = int(os.environ.get("TICKLINE_REQUESTS", "20000"))
+long = pytest.mark.skipif(
+    "TICKLINE_REQUESTS" not in os.environ, reason="takes long: TICKLINE_REQUESTS=1000000 runs it"
+)
 
 
 @pytest.fixture
@@ -60,7 +64,7 @@ def in_order(made: Outcome) -> None:
         assert (np.diff(position[connection == number]) > 0).all(), number
 
 
-@pytest.mark.parametrize("sink", ["reply", "tcp"])
+@pytest.mark.parametrize("sink", ["reply", pytest.param("tcp", marks=long)])
 def test_requests_cut_at_random_bytes_with_four_workers(gateway: Lab, sink: str) -> None:
     made = run(
         gateway,
@@ -81,6 +85,7 @@ def test_requests_cut_at_random_bytes_with_four_workers(gateway: Lab, sink: str)
         assert made.manifest["replay"]["player"] == "client"
 
 
+@long
 @pytest.mark.parametrize("dispatch", ["key", "round-robin"])
 def test_any_dispatch_answers_everything(gateway: Lab, dispatch: str) -> None:
     """With several workers and another dispatch than by flow replies may overtake each other."""
@@ -89,7 +94,7 @@ def test_any_dispatch_answers_everything(gateway: Lab, dispatch: str) -> None:
     assert made.summary["account"]["requests"]["delivered"] == 5000
 
 
-@pytest.mark.parametrize("sink", ["reply", "tcp"])
+@pytest.mark.parametrize("sink", ["reply", pytest.param("tcp", marks=long)])
 def test_connections_come_and_go_while_others_work(gateway: Lab, sink: str) -> None:
     made = run(
         gateway,
@@ -111,17 +116,18 @@ def test_connections_come_and_go_while_others_work(gateway: Lab, sink: str) -> N
     in_order(made)
 
 
+@long
 @pytest.mark.parametrize("sink", ["reply", "tcp"])
 def test_a_slow_reader_slows_the_sender(gateway: Lab, sink: str) -> None:
-    """Nothing is lost, and memory does not grow: 16 MB at 6 MiB a second."""
+    """Nothing is lost, and memory does not grow: 32 MB, more than sockets hold, at 16 MiB/s."""
     process = start(
         gateway,
-        replay__requests=2000,
+        replay__requests=4000,
         replay__payload=8000,
         replay__flows=1,
         replay__rate=20000,
         replay__warmup=10,
-        lab__slow_sink="6MiB",
+        lab__slow_sink="16MiB",
         ring__depth=64,
         tx__sink=sink,
     )
@@ -131,9 +137,9 @@ def test_a_slow_reader_slows_the_sender(gateway: Lab, sink: str) -> None:
             sizes.setdefault(pid, []).append(resident(pid))
         time.sleep(0.1)
     made = gateway.finish(process)
-    is_exact(made, 2000)
+    is_exact(made, 4000)
     late = made.summary["replay"]["lateness_ns"]
-    assert late["max"] > 200_000_000  # of a tenth of a second that was planned
+    assert late["max"] > 200_000_000  # the replay is planned to take as much
     for seen in sizes.values():
         assert max(seen) - min(seen[len(seen) // 4 :]) < 64 << 20
 
@@ -192,26 +198,33 @@ def wait_played(lab: Lab, process: Any) -> None:
     raise AssertionError("it never played")
 
 
-@pytest.mark.parametrize("sink", ["reply", "tcp"])
+@pytest.mark.parametrize("sink", ["reply", pytest.param("tcp", marks=long)])
 def test_ctrl_c_leaves_a_whole_run(gateway: Lab, sink: str) -> None:
-    process = start(gateway, replay__requests=100_000, tx__sink=sink, replay__cuts="random")
+    process = start(
+        gateway, replay__requests=20_000, replay__rate=5000, tx__sink=sink, replay__cuts="random"
+    )
     wait_played(gateway, process)
     process.send_signal(signal.SIGINT)
     made = gateway.finish(process)
     assert made.status == 128 + signal.SIGINT, made.stderr
     assert made.summary["balanced"], made.summary["unbalanced"]
     account = made.summary["account"]["requests"]
-    assert 0 < account["offered"] == account["delivered"] < 100_000
+    assert 0 < account["offered"] == account["delivered"] < 20_000
     assert made.manifest["interrupted"]
 
 
 @pytest.mark.parametrize(
-    ("victim", "sink"), [("client", "reply"), ("client", "tcp"), ("sink", "tcp")]
+    ("victim", "sink"),
+    [
+        ("client", "reply"),
+        pytest.param("client", "tcp", marks=long),
+        pytest.param("sink", "tcp", marks=long),
+    ],
 )
 def test_a_killed_end_of_the_lab_ends_the_run_in_one_line(
     gateway: Lab, victim: str, sink: str
 ) -> None:
-    process = start(gateway, replay__requests=100_000, tx__sink=sink)
+    process = start(gateway, replay__requests=20_000, replay__rate=5000, tx__sink=sink)
     wait_played(gateway, process)
     os.kill(child_of(process, victim), signal.SIGKILL)
     made = gateway.finish(process)
@@ -221,6 +234,7 @@ def test_a_killed_end_of_the_lab_ends_the_run_in_one_line(
     assert "failed" in json.loads((directory_of(gateway) / "manifest.json").read_text())
 
 
+@long
 @pytest.mark.parametrize("sink", ["reply", "tcp"])
 @pytest.mark.parametrize("stage", ["rx", "tx", "worker"])
 def test_a_killed_stage_loses_no_connection(gateway: Lab, stage: str, sink: str) -> None:
@@ -250,7 +264,7 @@ def stage_of(process: Any, name: str) -> int:
     raise AssertionError(f"no {name}")
 
 
-def test_latency_counts_from_the_planned_time(gateway: Lab) -> None:
+def test_latency_counts_from_the_planned_time_and_each_line_can_fail(gateway: Lab) -> None:
     made = run(gateway, "--speed", "5x")
     is_exact(made, 5000)
     latency, replay = made.summary["latency_ns"], made.summary["replay"]
@@ -258,8 +272,15 @@ def test_latency_counts_from_the_planned_time(gateway: Lab) -> None:
     assert latency["from_planned"]["p50"] >= latency["wire_to_wire"]["p50"]
     assert replay["lateness_ns"]["max"] >= replay["lateness_ns"]["p50"] >= 0
     assert "later_than_1ms" in replay
-    sent = Run(made.directory).sent
-    assert len(sent) == 5000
+    assert len(Run(made.directory).sent) == 5000
+    # A request on a connection that nobody reset, and that was never received, has no excuse.
+    wire, counters = made.directory / "wire", made.directory / "counters.json"
+    (wire / "ingress.bin").write_bytes((wire / "ingress.bin").read_bytes()[:-32])
+    told = json.loads(counters.read_text())
+    told["end"]["rx"]["issued"] -= 1
+    counters.write_text(json.dumps(told))
+    unbalanced = summary.summarise(made.directory)["unbalanced"]
+    assert any(line.startswith("requests.offered: offered 5000") for line in unbalanced)
 
 
 def test_datagrams_are_answered_where_they_came_from(gateway: Lab) -> None:
@@ -279,22 +300,7 @@ def test_more_connections_than_configured_are_refused_before_the_run(gateway: La
     assert made.stderr.count("tickline:") == 1
 
 
-def test_an_account_that_does_not_balance_names_its_line(gateway: Lab) -> None:
-    """A request on a connection that nobody reset, and that was never received, has no excuse."""
-    made = run(gateway)
-    is_exact(made, 5000)
-    wire = made.directory / "wire"
-    records = (wire / "ingress.bin").read_bytes()
-    (wire / "ingress.bin").write_bytes(records[:-32])
-    from ticklab import summary
-
-    counters = json.loads((made.directory / "counters.json").read_text())
-    counters["end"]["rx"]["issued"] -= 1
-    (made.directory / "counters.json").write_text(json.dumps(counters))
-    again = summary.summarise(made.directory)
-    assert any(line.startswith("requests.offered") for line in again["unbalanced"])
-
-
+@long
 def test_serve_says_how_to_reach_it(gateway: Lab) -> None:
     process = start(gateway, "--serve", replay__requests=2000)
     lines = []
