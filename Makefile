@@ -52,6 +52,8 @@ $(PROGRAMS:%=$(BUILD)/%):
 
 $(BUILD)/test_schema $(BUILD)/test_handler: $(filter-out %/main.o,$(call objects,worker))
 FRAMING := $(filter $(BUILD)/obj/rx/frame%.o,$(call objects,rx))
+FOLLOWING := $(patsubst %,$(BUILD)/obj/rx/%.o,decode reassembly stream flows follow) $(FRAMING)
+$(BUILD)/test_decode $(BUILD)/test_follow: $(FOLLOWING)
 $(BUILD)/test_frame: $(FRAMING) $(filter $(BUILD)/obj/worker/schema%.o $(GEN)/%,$(call objects,worker))
 $(BUILD)/test_tracer $(BUILD)/test_salvage: $(filter-out %/main.o,$(call objects,tracer))
 $(BUILD)/test_config $(BUILD)/test_placement $(BUILD)/test_check $(BUILD)/test_sandbox: $(filter-out %/main.o %/watch.o,$(LAUNCH))
@@ -182,6 +184,7 @@ FUZZ_SECONDS ?= 60
 TARGET       ?=
 
 $(BUILD)/fuzz/request: $(FRAMING) $(filter-out %/main.o,$(call objects,worker))
+$(BUILD)/fuzz/tap: $(FOLLOWING)
 $(BUILD)/fuzz/runfile: $(BUILD)/obj/launch/runfile.o
 $(BUILD)/fuzz/control: $(BUILD)/obj/launch/process.o $(BUILD)/obj/launch/store.o
 $(BUILD)/fuzz/latency: $(BUILD)/obj/launch/latency.o

@@ -41,6 +41,8 @@ enum region_kind {
     REGION_STREAMS = 6,
     REGION_PEERS = 7,
     REGION_STATE = 8,
+    REGION_TAPPED = 9,
+    REGION_FLOWS = 10,
 };
 
 struct region_header {
