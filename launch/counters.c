@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "launch/counters.h"
 
+#include "launch/tap.h"
 #include "stage/io.h"
 
 #include <arpa/inet.h>
@@ -62,6 +63,7 @@ json_t *counters_sockets(const struct pipeline *pipeline)
 {
     const struct process *rx = &pipeline->process[0];
     json_t *sockets = json_array();
+    struct tap_figures tap;
 
     for (uint32_t i = 0; i < rx->store.count; i++) {
         int granted = 0;
@@ -76,13 +78,19 @@ json_t *counters_sockets(const struct pipeline *pipeline)
                                                  (json_int_t)socket_drops(rx->store.item[i].fd),
                                                  "unread", (json_int_t)left, "rcvbuf", granted));
     }
+    if (tap_figures(pipeline, &tap))
+        json_array_append_new(
+            sockets, json_pack("{s:s, s:I, s:I, s:I, s:I}", "bind", tap.interface, "drops",
+                               (json_int_t)tap.drops, "unread", (json_int_t)tap.unread, "rcvbuf",
+                               (json_int_t)tap.ring_bytes, "packets", (json_int_t)tap.packets));
     return sockets;
 }
 
 static uint64_t all_socket_drops(const struct pipeline *pipeline)
 {
     const struct process *rx = &pipeline->process[0];
-    uint64_t sum = 0;
+    struct tap_figures tap;
+    uint64_t sum = tap_figures(pipeline, &tap) ? tap.drops : 0;
 
     for (uint32_t i = 0; i < rx->store.count; i++) {
         if (store_is_socket(&rx->store.item[i]))
@@ -198,7 +206,10 @@ static uint64_t datagrams(const struct pipeline *pipeline, const struct cell_laz
 {
     const struct process *rx = &pipeline->process[0];
     uint64_t taken = lazy->datagrams;
+    struct tap_figures tap;
 
+    if (tap_figures(pipeline, &tap))
+        return tap.counts.frames;
     for (uint32_t i = 0; rx->gone && rx->status > 128 && i < rx->store.count; i++) {
         if (strcmp(rx->store.item[i].name, "rx.received") == 0)
             (void)receiver_taken(rx->store.item[i].fd, &taken);
@@ -305,13 +316,13 @@ json_t *counters_snapshot(const struct pipeline *pipeline)
                             stage_counts(&pipeline->cells->cell[process->cell]));
     }
     json_t *snapshot = json_pack(
-        "{s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o*, s:o*, s:o}", "tsc",
+        "{s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o*, s:o*, s:o, s:o*}", "tsc",
         (json_int_t)pair.tsc, "realtime_ns", (json_int_t)pair.real_ns, "rx", rx_counts(pipeline),
         "to_worker", ring_counts(pipeline->to_worker, workers), "to_tx",
         ring_counts(pipeline->to_tx, workers), "outcomes", outcomes(pipeline), "repeated",
         repeated(pipeline), "sockets", counters_sockets(pipeline), "stages", stages, "lanes",
         lane_counts(pipeline, &discarded), "connections", counters_connections(pipeline), "replies",
-        counters_replies(pipeline), "feed", feed_counts(pipeline));
+        counters_replies(pipeline), "feed", feed_counts(pipeline), "tap", tap_json(pipeline));
     add_suspect(pipeline, snapshot);
     return snapshot;
 }
@@ -328,7 +339,7 @@ json_t *counters_stats(const struct pipeline *pipeline)
     if (cell_read(&cells->cell[CELL_RX], &rx) < 0)
         memset(&rx, 0, sizeof(rx));
     json_decref(lane_counts(pipeline, &discarded));
-    uint64_t in_flight = issued - completed - dropped;
+    uint64_t in_flight = issued - completed - dropped + tap_waiting(pipeline);
     return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "event", "stats", "datagrams",
                      (json_int_t)rx.datagrams, "received", (json_int_t)issued, "completed",
                      (json_int_t)completed, "in_flight", (json_int_t)in_flight, "dropped",

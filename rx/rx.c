@@ -43,7 +43,7 @@ static int open_ingress(struct stage *stage, struct rx *rx)
 
 static const struct rx_source *find_source(const char *name)
 {
-    static const struct rx_source *const sources[] = {&rx_udp, &rx_tcp};
+    static const struct rx_source *const sources[] = {&rx_udp, &rx_tcp, &rx_packet};
 
     for (uint32_t i = 0; i < sizeof(sources) / sizeof(sources[0]); i++) {
         if (strcmp(sources[i]->name, name) == 0)

@@ -29,5 +29,6 @@ struct rx_source {
 
 extern const struct rx_source rx_udp;
 extern const struct rx_source rx_tcp;
+extern const struct rx_source rx_packet;
 
 #endif

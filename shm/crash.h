@@ -114,6 +114,10 @@
     X("tcp:left", "it counts as ended or broken")                                                  \
     X("tcp:released", "the launcher has forgotten it")                                             \
     X("tcp:freed", "its place is free")                                                            \
+    X("packet:noted", "what a step makes of place and counts is written, not done")                \
+    X("packet:stored", "so is what it makes of a flow")                                            \
+    X("packet:stepped", "it is done, its frame not given back")                                    \
+    X("packet:given_back", "the place or block is the kernel's again")                             \
     X("tx:sending", "a send is noted, and not begun")                                              \
     X("tx:sent", "the kernel has the reply, or knows of it (io_uring)")                            \
     X("tx:counted", "its outcome is counted")                                                      \

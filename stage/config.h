@@ -89,6 +89,10 @@ struct config {
         uint64_t idle_ns;          /* tcp: a connection silent for so long is closed; 0: never */
         bool quickack;             /* tcp: acknowledge at once */
         uint64_t busy_poll_ns;     /* SO_BUSY_POLL of each socket; 0: none */
+        bool blocks;               /* packet: frames come by the block */
+        uint32_t reorder_bytes;    /* packet: how far behind a gap TCP segments are held */
+        uint32_t frame_bytes;      /* packet: room for a frame; 0: the interface's MTU */
+        bool promiscuous;          /* packet: frames that are for other hosts, too */
     } rx;
     struct {
         uint32_t count;

@@ -51,6 +51,14 @@ static const struct sandbox_call rx_tcp[] = {
     {SCMP_SYS(setsockopt), SANDBOX_ANY}, /* quick acknowledgements; how it is to be closed */
 };
 
+/* In the place of the list above: frames stand in memory. */
+static const struct sandbox_call rx_packet[] = {
+    {SCMP_SYS(ppoll), SANDBOX_ANY},          /* parked until one stands there */
+    {SCMP_SYS(futex), SANDBOX_ANY},          /* wakes a parked worker */
+    {SCMP_SYS(sched_getattr), SANDBOX_SELF}, /* moves to its place in the rotation, these two */
+    {SCMP_SYS(sched_setattr), SANDBOX_SELF},
+};
+
 static const struct sandbox_call worker[] = {
     {SCMP_SYS(futex), SANDBOX_ANY},          /* parks, wakes a parked tx */
     {SCMP_SYS(sched_getattr), SANDBOX_SELF}, /* moves to its place in the rotation, these two */
@@ -130,5 +138,7 @@ struct sandbox_table sandbox_table(uint32_t cell_index, const struct config *con
     if (cell_index == CELL_TX && strcmp(config->tx.sink, "reply") == 0 &&
         strcmp(config->rx.source, "tcp") == 0)
         table.more = (struct sandbox_list)LIST(tx_reply);
+    if (cell_index == CELL_RX && strcmp(config->rx.source, "packet") == 0)
+        table.itself = (struct sandbox_list)LIST(rx_packet);
     return table;
 }
