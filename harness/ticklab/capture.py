@@ -34,7 +34,7 @@ import zlib
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +44,7 @@ from rich.console import Console
 from rich.table import Table
 from xxhash import xxh3_64_hexdigest, xxh3_64_intdigest
 
-from ticklab import reference
+from ticklab import reference, streams, tapped
 
 CACHE = Path(".cache/captures")
 SOURCE_MAC = bytes.fromhex("020000007701")
@@ -63,10 +63,10 @@ RECORD = np.dtype([("s", "<u4"), ("ns", "<u4"), ("captured", "<u4"), ("wire", "<
 EXCLUSIONS = (
     "link",  # a link type that is not known here
     "not_ip",
-    "not_udp",
+    "not_udp",  # for a tap: and not TCP
     "fragment",
     "snaplen",  # cut by the capture
-    "bad_length",  # lengths of IP or UDP that contradict the frame or each other
+    "bad_length",  # lengths of IP, UDP or TCP that contradict the frame or each other
     "source",  # an address the kernel takes for a forgery (0.0.0.0, multicast …)
     "destination",  # an address no host can have (0.0.0.0, :: …)
     "port",  # 0, or beyond the 64 busiest
@@ -80,6 +80,7 @@ CHANGES = (
     "loopback",  # addresses of the loopback replaced by the lab's
     "ip_checksum",
     "udp_checksum",
+    "tcp_checksum",
     "stamp",  # ran backwards, clamped
 )
 
@@ -109,6 +110,15 @@ _MAPPED = bytes(10) + b"\xff\xff"  # IPv4 addresses are kept as ::ffff:a.b.c.d
 
 ANY_REPLY = 0  # in expected.bin for a hash: whatever comes is judged later, or not at all
 SLOT_CAPACITY = 33 * 64 - 40  # bytes of a slot where nothing is known of replies
+
+
+@dataclass(frozen=True)
+class Tap:
+    """What a tap keeps of TCP streams: rx.reorder, rx.connection_buffer, and flows at once."""
+
+    reorder_bytes: int
+    buffer_bytes: int
+    flows: int
 
 
 class CaptureError(Exception):
@@ -177,6 +187,7 @@ def prepare(
     handler: str = "rot1",
     slot_capacity: int | None = None,
     warmup: int = 0,
+    tap: Tap | None = None,
     cache_dir: str | Path = CACHE,
     destination_mac: bytes = DESTINATION_MAC,
     source_mac: bytes = SOURCE_MAC,
@@ -185,17 +196,19 @@ def prepare(
 
     `slot_capacity`: bytes of a request or reply that a ring slot holds (None: no limit). `warmup`:
     requests of the warm-up, rounded up to whole datagrams and down to what the capture holds; the
-    replay holds them as well. Raises CaptureError.
+    replay holds them as well. `tap`: TCP segments are replayed, too, for rx.source = packet, and
+    whatever a socket would refuse. Raises CaptureError.
     """
     parameters = {
         "schema": schema,
         "handler": handler,
         "slot_capacity": slot_capacity,
         "warmup": warmup,
+        "tap": asdict(tap) if tap else None,
         "destination_mac": destination_mac.hex(":"),
         "source_mac": source_mac.hex(":"),
     }
-    code = code_of(__file__)
+    code = code_of(__file__, streams.__file__, tapped.__file__)
 
     def make(sha256: str, part: Path) -> dict:
         return _check(Path(path), sha256, parameters, part)
@@ -259,6 +272,7 @@ def check(path: str | Path, *, schema: str = "v1", handler: str = "rot1") -> dic
         "handler": handler,
         "slot_capacity": None,
         "warmup": 0,
+        "tap": None,
         "destination_mac": DESTINATION_MAC.hex(":"),
         "source_mac": SOURCE_MAC.hex(":"),
     }
@@ -364,8 +378,11 @@ def _check(path: Path, sha256: str, parameters: dict, directory: Path | None) ->
         if parameters[key] not in known:
             raise CaptureError(f"{key} {parameters[key]!r}: expected one of {', '.join(known)}")
     frames = _read(path)
-    datagrams = _dissect(path, frames)
-    requests = _requests(frames.data, datagrams, parameters)
+    datagrams = _dissect(path, frames, tap=bool(parameters["tap"]))
+    if parameters["tap"]:
+        requests, counts = tapped.requests(frames, datagrams, parameters, _Requests)
+    else:
+        requests, counts = _requests(frames.data, datagrams, parameters), None
     changes = dict.fromkeys(CHANGES, 0) | datagrams.changes
     macs = [bytes.fromhex(parameters[key].replace(":", "")) for key in _MACS]
     chunks = _rewrite(frames, datagrams, macs, changes)
@@ -374,6 +391,7 @@ def _check(path: Path, sha256: str, parameters: dict, directory: Path | None) ->
     # The warm-up ends with the datagram that completes its requests.
     warm = int(np.searchsorted(np.cumsum(requests.counts), parameters["warmup"]))
     warm = min(warm + 1, len(requests.counts)) if parameters["warmup"] else 0
+    warm_requests = int(requests.counts[:warm].sum())
     planned_ns = np.repeat(datagrams.stamp_ns - datagrams.stamp_ns[0], requests.counts)
     files = {}
     if directory:
@@ -387,7 +405,9 @@ def _check(path: Path, sha256: str, parameters: dict, directory: Path | None) ->
         requests.expected.tofile(directory / "expected.bin")
         with (directory / "replay.pcap").open("rb") as file:
             beginning = file.read(len(PCAP_HEADER) + int(frame_at[warm]))
-        (directory / "warmup.pcap").write_bytes(beginning)
+        endings = tapped.endings(beginning[len(PCAP_HEADER) :]) if parameters["tap"] else []
+        (directory / "warmup.pcap").write_bytes(beginning + b"".join(endings))
+        warm += len(endings)
         files = {file.name: file.stat().st_size for file in sorted(directory.iterdir())}
     else:
         for _ in chunks:  # for the changes it counts
@@ -409,13 +429,13 @@ def _check(path: Path, sha256: str, parameters: dict, directory: Path | None) ->
         "largest": {
             "request_bytes": requests.largest,
             "reply_bytes": requests.largest_reply,
-            "datagram_bytes": int(datagrams.udp_bytes.max()) - 8,
+            "datagram_bytes": int((datagrams.udp_bytes - np.where(datagrams.tcp, 20, 8)).max()),
             "frame_bytes": int(datagrams.ip_bytes.max()) + 14,
         },
         "mtu": int(datagrams.ip_bytes.max()),
         "duration_ns": duration_ns,
         "rate": len(requests.ids) * 1e9 / duration_ns if duration_ns else 0.0,
-        "warmup": {"datagrams": warm, "requests": int(requests.counts[:warm].sum())},
+        "warmup": {"datagrams": warm, "requests": warm_requests},
         "ipv6": bool(datagrams.v6.any()),
         **_ends(datagrams),
         "changes": changes,
@@ -423,6 +443,8 @@ def _check(path: Path, sha256: str, parameters: dict, directory: Path | None) ->
         "warnings": frames.warnings,
         "files": files,
     }
+    if counts:
+        plan["streams"] = counts
     return plan
 
 
@@ -608,8 +630,9 @@ class _Datagrams:
     frame: np.ndarray  # i64, index into the frames
     ip_at: np.ndarray  # i64, offset in the file
     ip_bytes: np.ndarray  # i64, whole IP packet
-    udp_at: np.ndarray  # i64, offset in the IP packet
+    udp_at: np.ndarray  # i64, offset in the IP packet; of TCP's header as well
     udp_bytes: np.ndarray  # i64, header included
+    tcp: np.ndarray  # bool
     v6: np.ndarray  # bool
     source: np.ndarray  # u8 (n, 16), loopback already replaced
     destination: np.ndarray  # u8 (n, 16)
@@ -623,8 +646,8 @@ class _Datagrams:
         return np.concatenate(([0], np.cumsum(self.ip_bytes + _IP_AT)))
 
 
-def _dissect(path: Path, frames: _Frames) -> _Datagrams:
-    """Finds the UDP datagrams and excludes what cannot be delivered.
+def _dissect(path: Path, frames: _Frames, *, tap: bool = False) -> _Datagrams:
+    """Finds the UDP datagrams, for a tap also TCP segments, and excludes what cannot be delivered.
 
     Raises CaptureError if nothing is left.
     """
@@ -666,11 +689,14 @@ def _dissect(path: Path, frames: _Frames) -> _Datagrams:
         protocol = np.where(options | piece, byte(at), protocol)
         header += np.where(options, (byte(at + 1) + 1) * 8, np.where(piece, 8, 0))
     exclude(v4 & (header < 20), "bad_length")
-    exclude(protocol != 17, "not_udp")
+    tcp = (protocol == 6) & tap
+    exclude((protocol != 17) & ~tcp, "not_udp")
     exclude(fragment, "fragment")
     exclude_short(ip_at + ip_bytes)
-    udp_bytes = u16(ip_at + header + 4)
+    udp_bytes = np.where(tcp, ip_bytes - header, u16(ip_at + header + 4))
     exclude((udp_bytes < 8) | (header + udp_bytes > ip_bytes), "bad_length")
+    tcp_header = (byte(ip_at + header + 12) >> 4) * 4
+    exclude(tcp & ((tcp_header < 20) | (tcp_header > udp_bytes)), "bad_length")
 
     # Addresses of all frames as 16 bytes, those of IPv4 mapped; then only of the good ones.
     good = np.flatnonzero(why == 0)
@@ -680,19 +706,20 @@ def _dissect(path: Path, frames: _Frames) -> _Datagrams:
         address[four, :12] = np.frombuffer(_MAPPED, np.uint8)
         address[four, 12:] = _gather(data, ip_at[good][four] + at4, 4)
         address[~four] = _gather(data, ip_at[good][~four] + at6, 16)
-    bad_source, bad_destination = _undeliverable(source, destination, v4[good])
-    why[good[bad_source]] = EXCLUSIONS.index("source") + 1
-    why[good[bad_destination & ~bad_source]] = EXCLUSIONS.index("destination") + 1
-    port = u16(ip_at + header + 2)
-    counts = np.bincount(port[why == 0], minlength=65536)
-    counts[0] = 0
-    ports = np.flatnonzero(counts)
-    busiest = ports[np.argsort(-counts[ports], kind="stable")][:PORTS_MAX]
-    exclude(~np.isin(port, busiest), "port")
-    if len(ports) > PORTS_MAX:
-        frames.warnings.append(
-            f"{len(ports):,} destination ports: only the {PORTS_MAX} busiest are replayed"
-        )
+    if not tap:
+        bad_source, bad_destination = _undeliverable(source, destination, v4[good])
+        why[good[bad_source]] = EXCLUSIONS.index("source") + 1
+        why[good[bad_destination & ~bad_source]] = EXCLUSIONS.index("destination") + 1
+        port = u16(ip_at + header + 2)
+        counts = np.bincount(port[why == 0], minlength=65536)
+        counts[0] = 0
+        ports = np.flatnonzero(counts)
+        busiest = ports[np.argsort(-counts[ports], kind="stable")][:PORTS_MAX]
+        exclude(~np.isin(port, busiest), "port")
+        if len(ports) > PORTS_MAX:
+            frames.warnings.append(
+                f"{len(ports):,} destination ports: only the {PORTS_MAX} busiest are replayed"
+            )
 
     excluded = np.bincount(why, minlength=len(EXCLUSIONS) + 1)[1:].tolist()
     excluded = dict(zip(EXCLUSIONS, excluded, strict=True))
@@ -705,7 +732,7 @@ def _dissect(path: Path, frames: _Frames) -> _Datagrams:
             " record them by `tcpdump -i IFACE -s 0 -w FILE udp`"
         )
     answers, asked = _answers(source, destination, _gather(data, (ip_at + header)[good], 4))
-    if answers:
+    if answers and not tap:
         frames.warnings.append(
             f"{answers:,} datagrams answer others in it: both directions are replayed; keep one by"
             f" `tcpdump -r FILE -w OUT udp dst port {asked}`"
@@ -723,6 +750,7 @@ def _dissect(path: Path, frames: _Frames) -> _Datagrams:
         ip_bytes=ip_bytes[good],
         udp_at=header[good],
         udp_bytes=udp_bytes[good],
+        tcp=tcp[good],
         v6=v6[good],
         source=source,
         destination=destination,
@@ -933,7 +961,7 @@ def _rewrite(
     changes["source_mac"] += int(differ[:, 6:].any(axis=1).sum())
 
     shape = (datagrams.ip_bytes << 33) + (datagrams.udp_at << 17) + (datagrams.udp_bytes << 1)
-    shape += datagrams.v6
+    shape += datagrams.v6 + (datagrams.tcp.astype(np.int64) << 50)
     at = datagrams.frame_at()
     begin = 0
     while begin < len(shape):
@@ -948,9 +976,10 @@ def _rewrite(
                 _IP_AT + int(datagrams.udp_at[first]),
                 int(datagrams.udp_bytes[first]),
                 bool(datagrams.v6[first]),
+                tcp=bool(datagrams.tcp[first]),
             )
             changes["ip_checksum"] += fixed[0]
-            changes["udp_checksum"] += fixed[1]
+            changes["tcp_checksum" if datagrams.tcp[first] else "udp_checksum"] += fixed[1]
             place_rows(chunk, at[which] - at[begin], rows)
         yield chunk
         begin = end
@@ -1004,18 +1033,26 @@ def place_rows(out: np.ndarray, at: np.ndarray, rows: np.ndarray) -> None:
 
 
 def seal(
-    rows: np.ndarray, udp_at: int, udp_bytes: int, v6: bool = False, *, fill: bool = False
+    rows: np.ndarray,
+    udp_at: int,
+    udp_bytes: int,
+    v6: bool = False,
+    *,
+    fill: bool = False,
+    tcp: bool = False,
 ) -> tuple[int, int]:
     """Mends the checksums of records of one shape in place, where they are wrong.
 
     A zero UDP checksum over IPv4 means none and is right as it is, unless `fill` asks for one.
-    Returns how many IP and how many UDP checksums were mended.
+    `tcp`: it is TCP's. Returns how many IP and how many UDP or TCP checksums were mended.
     """
     addresses = rows[:, _IP_AT + 8 : _IP_AT + 40] if v6 else rows[:, _IP_AT + 12 : _IP_AT + 20]
-    total = _fold(_sum(rows[:, udp_at : udp_at + udp_bytes]) + _sum(addresses) + 17 + udp_bytes)
-    none = (rows[:, udp_at + 6] | rows[:, udp_at + 7]) == 0
+    protocol, at = (6, udp_at + 16) if tcp else (17, udp_at + 6)
+    total = _sum(rows[:, udp_at : udp_at + udp_bytes]) + _sum(addresses) + protocol + udp_bytes
+    total = _fold(total)
+    none = ((rows[:, at] | rows[:, at + 1]) == 0) & (not tcp)
     wrong = (total != 0xFFFF) | none if v6 or fill else (total != 0xFFFF) & ~none
-    _mend(rows, udp_at + 6, total, wrong, zero=0xFFFF)
+    _mend(rows, at, total, wrong, zero=0 if tcp else 0xFFFF)
     if v6:
         return 0, int(wrong.sum())
     total = _fold(_sum(rows[:, _IP_AT : _IP_AT + (rows[0, _IP_AT] & 15) * 4]))

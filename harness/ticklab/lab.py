@@ -278,7 +278,8 @@ class Lab:
         if not self.live:
             self.to_play = self.prepared.warmup, self.prepared.replay
         if self.config.text("lab.network") == "veth":
-            return network.Network(self._destinations(), answers=self.live)
+            tap = prepare.is_tap(self.config)
+            return network.Network(self._destinations(), answers=self.live, tap=tap)
         if not self.options.serve and not self.live:
             mac = network.mac_of(self.config.text("rx.interface"))
             (self.directory / "replay").mkdir()
@@ -630,7 +631,11 @@ class Lab:
                 "replies_lost": network.replies_lost(self.mark, self.end),
                 "counters": network.growth(self.mark, self.end),
             }
-        lost = network.drops(self.mark, self.end, _socket_drops(self.directory))
+        if prepare.is_tap(self.config):
+            packets = _sockets(self.directory, "packets")
+            lost = network.tap_drops(self.mark, self.end, packets)
+        else:
+            lost = network.drops(self.mark, self.end, _sockets(self.directory, "drops"))
         return {
             "sent": lost.sent,
             "dropped_wire": lost.wire,
@@ -640,14 +645,14 @@ class Lab:
         }
 
 
-def _socket_drops(directory: Path) -> int:
-    """What the pipeline's sockets dropped in the measured phase, from counters.json."""
+def _sockets(directory: Path, what: str) -> int:
+    """What the pipeline's sockets counted in the measured phase, from counters.json."""
     try:
         counters = json.loads((directory / "counters.json").read_text())
     except (FileNotFoundError, ValueError):
         raise LabError(f"{directory}: tickline left no whole counters.json") from None
     return sum(
-        sign * sum(socket["drops"] for socket in counters.get(when, {}).get("sockets", []))
+        sign * sum(socket[what] for socket in counters.get(when, {}).get("sockets", []))
         for when, sign in (("end", 1), ("mark", -1))
     )
 

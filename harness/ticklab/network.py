@@ -169,11 +169,15 @@ class Network:
     ----------
     destinations : every address that the capture sends to (multicast groups may be among them).
     answers : shall a client of the lab's own be answered (TCP, replies to its datagrams)?
+    tap : frames are taken off rx0 and belong to nobody there: no address leads to a socket, so
+        that the kernel does not answer them.
     """
 
     player = "play0"
 
-    def __init__(self, destinations: Iterable[str] = (), answers: bool = False) -> None:
+    def __init__(
+        self, destinations: Iterable[str] = (), *, answers: bool = False, tap: bool = False
+    ) -> None:
         destinations = list(destinations)
         addresses = [ipaddress.ip_address(text) for text in destinations]
         net = sink_network(destinations)
@@ -185,7 +189,7 @@ class Network:
             self.client.close()
             raise
         try:
-            self._wire(addresses, answers)
+            self._wire([] if tap else addresses, answers)
         except LabError:
             self.close()
             raise
@@ -312,6 +316,12 @@ def drops(mark: Snapshot, end: Snapshot, socket_drops: int) -> Drops:
         wire=sent + others - into_ip,
         ip=into_ip - into_udp + no_socket + errors - socket_drops,
     )
+
+
+def tap_drops(mark: Snapshot, end: Snapshot, packets: int) -> Drops:
+    """The same for a tap, whose socket has counted so many `packets`, dropped ones too."""
+    sent = end["play0"]["tx_packets"] - mark["play0"]["tx_packets"]
+    return Drops(sent=sent, wire=sent - packets, ip=0)
 
 
 def replies_lost(mark: Snapshot, end: Snapshot) -> int:

@@ -37,6 +37,7 @@ SINK_PORT = 9100
 SLOT_HEADER_BYTES = 40
 SLOT_STEP_BYTES = 64
 ENDPOINTS_MAX = 64
+FRAME_BYTES_MIN = 128  # of rx.frame
 
 FROM_CAPTURE = "from the capture"
 FROM_LAB = "the lab"
@@ -185,6 +186,7 @@ def capture(config: Config) -> "Prepared | Script":
             handler=reference_name(config),
             slot_capacity=slot_capacity,
             warmup=int(config.number("replay.warmup")),
+            tap=_tap(config, captures),
             cache_dir=CAPTURES,
         )
     except captures.CaptureError as error:
@@ -220,6 +222,21 @@ def reference_name(config: Config) -> str:
     """Which of reference.HANDLERS; `other` for a shared object, and where a judge is chosen."""
     own = "/" in config.text("worker.handler") or config.text("replay.reference") != "auto"
     return "other" if own else config.text("worker.handler")
+
+
+def is_tap(config: Config) -> bool:
+    """Are frames taken off the interface, rather than received by sockets?"""
+    return config.text("rx.source") == "packet"
+
+
+def _tap(config: Config, captures: Any) -> Any:
+    if not is_tap(config):
+        return None
+    return captures.Tap(
+        reorder_bytes=int(config.number("rx.reorder")),
+        buffer_bytes=int(config.number("rx.connection_buffer")),
+        flows=1 << (2 * int(config.number("rx.connections")) - 1).bit_length(),
+    )
 
 
 # Keys of [replay] that are not named as the option of the generator is.
@@ -261,7 +278,13 @@ def fills(
     """What the lab knows and the configuration may leave open, as `section.key=value@ORIGIN`."""
     largest = max(plan["largest"]["request_bytes"], plan["largest"]["reply_bytes"])
     steps = -(-(largest + SLOT_HEADER_BYTES) // SLOT_STEP_BYTES)
-    known = [f"rx.bind={bind(plan)}@{FROM_CAPTURE}"] if config.auto("rx.bind") else []
+    known = []
+    if is_tap(config):
+        frame_bytes = max(plan["largest"]["frame_bytes"], FRAME_BYTES_MIN)
+        known.append(f"rx.frame={frame_bytes}@{FROM_CAPTURE}")
+    # A tap without addresses takes all there is: the wire is the player's alone.
+    if config.auto("rx.bind") and not (is_tap(config) and len(_ends(plan)) > ENDPOINTS_MAX):
+        known.append(f"rx.bind={bind(plan)}@{FROM_CAPTURE}")
     return [
         *known,
         f"ring.slot={max(1, steps) * SLOT_STEP_BYTES}@{FROM_CAPTURE}",
@@ -272,12 +295,7 @@ def fills(
 
 def bind(plan: dict[str, Any]) -> str:
     """Where to receive what the capture sends: a wildcard a port, and each multicast group."""
-    ends = set()
-    for end in plan["endpoints"]:
-        address = ipaddress.ip_address(end["address"])
-        if not address.is_multicast:
-            address = ipaddress.ip_address("0.0.0.0" if address.version == 4 else "::")
-        ends.add((address.is_multicast, address.version, end["port"], address))
+    ends = _ends(plan)
     if len(ends) > ENDPOINTS_MAX:
         raise LabError(
             f"the capture is sent to {len(ends)} ports and multicast groups, and tickline receives "
@@ -288,6 +306,16 @@ def bind(plan: dict[str, Any]) -> str:
         f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
         for _, _, port, address in sorted(ends)
     )
+
+
+def _ends(plan: dict[str, Any]) -> set[tuple]:
+    ends = set()
+    for end in plan["endpoints"]:
+        address = ipaddress.ip_address(end["address"])
+        if not address.is_multicast:
+            address = ipaddress.ip_address("0.0.0.0" if address.version == 4 else "::")
+        ends.add((address.is_multicast, address.version, end["port"], address))
+    return ends
 
 
 def address_of(end: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

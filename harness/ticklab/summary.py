@@ -78,6 +78,7 @@ def _derive(run_dir: str | Path | Run) -> tuple[dict, str]:
         "trace": _trace(run, missing, negative),
         "restarts": _restarts(run),
         "feed": _feed(run, wire),
+        "tap": _tap(run),
         "rotation": run.counters.get("rotation"),
         "replay": _replay(run, wire),
         "clock": _clock(run, clock),
@@ -336,6 +337,12 @@ def _feed(run: Run, wire: Wire) -> dict | None:
         ids = run.offered["id"][lost]
         told["at_ends"] = int(((ids < feeds[0]["began"]) | (ids >= feeds[0]["next"])).sum())
     return told
+
+
+def _tap(run: Run) -> dict | None:
+    """What a tap saw in the measured phase; None where there is none."""
+    counts = run.counter("end").get("tap")
+    return {name: run.measured("tap", name) for name in counts} if counts else None
 
 
 def _replay(run: Run, wire: Wire) -> dict | None:

@@ -399,6 +399,17 @@ def _facts(console: Console, summary: dict) -> None:
         ]
         if feed.get("at_ends"):
             facts["feed"].append(f"{feed['at_ends']:,} more lost at the ends")
+    if tap := summary.get("tap"):
+        facts["tap"] = [
+            f"{tap['frames']:,} frames: {tap['segments']:,} of {tap['flows']:,} TCP flows, "
+            f"{tap['datagrams']:,} UDP",
+            *(f"{name} {tap[name]:,}" for name in ("other", "fragments", "bad_length")),
+            *(f"{name} {tap[name]:,}" for name in ("out_of_order", "gaps", "evicted")),
+            *(
+                f"{name} {tap[f'{name}_bytes']:,} B"
+                for name in ("retransmitted", "differing", "gap", "skipped")
+            ),
+        ]
     if rotation := summary.get("rotation"):
         state = "right" if rotation["right"] else "WRONG"
         facts["rotation"] = [
