@@ -43,8 +43,10 @@ static inline int rx_put_datagram(struct stage *stage, struct rx *rx,
         .place = datagram->place,
     };
 
-    if (unlikely(rx->schema == SCHEMA_IEX))
-        return rx_put_segment(stage, rx, datagram, cursor);
+    if (unlikely(rx->schema == SCHEMA_IEX)) {
+        const struct rx_datagram copy = *datagram; /* so that all others keep theirs in registers */
+        return rx_put_segment(stage, rx, &copy, cursor);
+    }
     do {
         request.data = datagram->data + cursor->offset;
         request.frame = frame_next(rx->schema, request.data, datagram->length - cursor->offset);

@@ -28,7 +28,8 @@ struct message {
     uint64_t id;
     const uint8_t *payload;
     uint32_t length;
-    const uint8_t *whole; /* the request, where the reply needs more of it than the id; else NULL */
+    const uint8_t
+        *whole; /* fix, iex: the request, of which the reply has more than the id; or NULL */
 };
 
 struct schema {

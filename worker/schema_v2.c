@@ -27,7 +27,9 @@ static int v2_parse(const uint8_t *bytes, uint32_t length, struct message *messa
         return schema_reject(REASON_bad_length);
     if (payload > length - V2_HEADER)
         return schema_reject(REASON_truncated);
-    *message = (struct message){.id = be64toh(id), .payload = bytes + V2_HEADER, .length = payload};
+    message->id = be64toh(id);
+    message->payload = bytes + V2_HEADER;
+    message->length = payload;
     return 0;
 }
 
