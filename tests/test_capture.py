@@ -313,7 +313,7 @@ def test_burst_arrivals(tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"schema": "v9"}, "schema = v9: expected v1 or v2 or datagram"),
+        ({"schema": "v9"}, "schema = v9: expected v1 or v2 or v3 or v4 or fix or iex or datagram"),
         ({"count": 100_000_000}, "count = 100000000: expected 1 to 99,999,999"),
         ({"count": 0}, "count = 0"),
         ({"rate": 0.0}, "rate = 0.0"),
@@ -876,7 +876,10 @@ def test_refused_without_a_cache(check, tmp_path):
 
 
 def test_unknown_schema_and_handler(check):
-    with pytest.raises(capture.CaptureError, match="schema 'v7': expected one of v1, v2, datagram"):
+    with pytest.raises(
+        capture.CaptureError,
+        match="schema 'v7': expected one of v1, v2, v3, v4, fix, iex, datagram",
+    ):
         check(pcap(FRAMES), schema="v7")
     with pytest.raises(
         capture.CaptureError, match="handler 'nope': expected one of rot1, fizzbuzz, spin"

@@ -128,7 +128,9 @@ static uint32_t write_length(uint8_t *out, uint32_t length)
 
 static void write_trailer(uint8_t *out, uint8_t sum)
 {
-    memcpy(out, "10=", 3);
+    out[0] = '1';
+    out[1] = '0';
+    out[2] = '=';
     out[3] = (uint8_t)('0' + sum / 100);
     out[4] = (uint8_t)('0' + sum / 10 % 10);
     out[5] = (uint8_t)('0' + sum % 10);
