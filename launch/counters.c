@@ -7,6 +7,7 @@
 #include <arpa/inet.h>
 #include <linux/sock_diag.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 static json_t *number(uint64_t value)
@@ -327,6 +328,23 @@ json_t *counters_snapshot(const struct pipeline *pipeline)
     return snapshot;
 }
 
+/* Sockets in which something waits to be read: a stage that gets no CPU leaves it there, and nothing that is
+ * counted moves. */
+static uint64_t sockets_waiting(const struct pipeline *pipeline)
+{
+    const struct store *store = &pipeline->process[0].store;
+    uint64_t waiting = 0;
+
+    for (uint32_t i = 0; i < store->count; i++) {
+        const struct store_item *item = &store->item[i];
+        int bytes = 0;
+        if ((store_is_socket(item) || store_is_connection(item)) &&
+            ioctl(item->fd, FIONREAD, &bytes) == 0)
+            waiting += bytes > 0;
+    }
+    return waiting;
+}
+
 json_t *counters_stats(const struct pipeline *pipeline)
 {
     const struct cells *cells = pipeline->cells;
@@ -339,7 +357,8 @@ json_t *counters_stats(const struct pipeline *pipeline)
     if (cell_read(&cells->cell[CELL_RX], &rx) < 0)
         memset(&rx, 0, sizeof(rx));
     json_decref(lane_counts(pipeline, &discarded));
-    uint64_t in_flight = issued - completed - dropped + tap_waiting(pipeline);
+    uint64_t in_flight =
+        issued - completed - dropped + tap_waiting(pipeline) + sockets_waiting(pipeline);
     return json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "event", "stats", "datagrams",
                      (json_int_t)rx.datagrams, "received", (json_int_t)issued, "completed",
                      (json_int_t)completed, "in_flight", (json_int_t)in_flight, "dropped",

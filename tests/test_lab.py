@@ -714,6 +714,7 @@ def test_player_makes_up_for_what_sending_costs() -> None:
 def config(**values: str) -> prepare.Config:
     keys = ("rx.bind", "rx.cpu", "worker.cpu", "tx.cpu", "lab.cpu", "ring.slot")
     entries = {key: {"value": "auto", "origin": "default"} for key in keys}
+    entries["rx.source"] = entries["tx.sink"] = {"value": "udp", "origin": "default"}
     for name, value in values.items():
         entries[name.replace("_", ".")]["value"] = value
     return prepare.Config(entries)
