@@ -121,10 +121,13 @@ static const struct sandbox_call tracer[] = {
 };
 
 static const struct sandbox_table tables[] = {
-    [CELL_RX] = {"rx", LIST(every), LIST(rx), {0}},
-    [CELL_TX] = {"tx", LIST(every), LIST(tx), {0}},
-    [CELL_TRACER] = {"tracer", LIST(every), LIST(tracer), {0}},
-    [CELL_WORKER] = {"worker", LIST(every), LIST(worker), LIST(memory)},
+    [CELL_RX] = {.program = "rx", .all = LIST(every), .itself = LIST(rx)},
+    [CELL_TX] = {.program = "tx", .all = LIST(every), .itself = LIST(tx)},
+    [CELL_TRACER] = {.program = "tracer", .all = LIST(every), .itself = LIST(tracer)},
+    [CELL_WORKER] = {.program = "worker",
+                     .all = LIST(every),
+                     .itself = LIST(worker),
+                     .memory = LIST(memory)},
 };
 
 struct sandbox_table sandbox_table(uint32_t cell_index, const struct config *config)

@@ -315,7 +315,7 @@ def test_a_handler_that_always_crashes(lab, built) -> None:
 def test_malloc_needs_a_word(lab, built) -> None:
     """Without `allocates` a handler that needs more memory than there is ends by the sandbox."""
     handler = built(
-        "HANDLE { (void)context; char *p = malloc(8 << 20); if (!p) return TICKLINE_FULL;"
+        "HANDLE { (void)context; char *p = malloc(64 << 20); if (!p) return TICKLINE_FULL;"
         "p[0] = p[8 << 10] = 1; free(p); return echo(request, reply, capacity); }"
         + HANDLER
         + '.name = "own", .handle = handle};'
