@@ -5,6 +5,7 @@
   tests/chaos.py --kills 100 --seed 1
   tests/chaos.py --kills 20 --victim tx --set tx.io=uring
   tests/chaos.py --kills 100 --handler book
+  tests/chaos.py --kills 100 --config configs/gateway.ini --set tx.sink=tcp
 
 Replays generated requests through the lab, run after run, and sends SIGKILL to a victim every 50 to
 250 ms, also to one that has only just been started. After each run:
@@ -14,11 +15,13 @@ Replays generated requests through the lab, run after run, and sends SIGKILL to 
   tx        repeats are listed by number, at most one a kill (tx.io = uring: a window of them)
   restarts  every kill is noted with its successor's generation
   book      each reply is what the reference says, after every request before it
+  TCP       every request is answered, once, in the order of its connection; no connection is lost
   trace     babeltrace2 reads it; at most two requests a kill lack a stamp
   tcpdump   in every fifth run, at the sink's interface: as many replies as were transmitted
 
 Exit status 0: every guarantee held; 1: one did not (its run directory is kept and named). The last
-line is JSON: kills by victim, restarts, requests, repeated replies, failures.
+line is JSON: kills by victim, restarts, requests, repeated replies, failures; over TCP also how
+long after its planned time the latest reply came.
 """
 
 import argparse
@@ -40,6 +43,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / os.environ.get("TICKLINE_BUILD", "build")
+ISOLATED = ROOT / "configs" / "isolated.ini"
 STAGES = ("rx", "worker", "tx", "tracer")
 KILLS_A_RUN = 25
 KILL_EVERY_S = (0.05, 0.25)
@@ -64,9 +68,11 @@ class Tally:
     repeated: int = 0
     listed: int = 0
     dumped: int = 0
+    latest_ns: float = 0
     failures: list[str] = field(default_factory=list)
 
     def told(self) -> dict[str, Any]:
+        latest = {"latest_ms": round(self.latest_ns / 1e6)} if self.latest_ns else {}
         return {
             "runs": self.runs,
             "kills": dict(sorted(self.kills.items())),
@@ -75,6 +81,7 @@ class Tally:
             "repeated": self.repeated,
             "repeats_in_doubt": self.listed,
             "tcpdump_runs": self.dumped,
+            **latest,
             "failures": self.failures,
         }
 
@@ -101,6 +108,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--config", type=Path, default=ISOLATED, help="default: isolated.ini")
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--victim", choices=(*STAGES, "all"), default="all")
@@ -124,11 +132,15 @@ def one_run(
 ) -> None:
     """One replay with so many kills in it, and its checks."""
     name = f"chaos-{os.getpid()}"
+    config = _effective(options.config, options.sets)
+    tcp = config["rx.source"] == "tcp"
+    dump = dump and config["tx.sink"] == "udp"
     seconds = kills * KILL_EVERY_S[1] + 1  # more than it takes: what is left is served in peace
-    lab = start_lab(name, runs, [f"replay.requests={round(seconds * RATE)}", *options.sets])
+    sets = [f"replay.requests={round(seconds * RATE)}", *options.sets]
+    lab = start_lab(name, runs, sets, options.config)
     killed: Counter = Counter()
     with contextlib.ExitStack() as stack:
-        if wait_until_up(lab, name):
+        if wait_until_up(lab, name) and (not tcp or wait_until_played(lab, runs)):
             counted = stack.enter_context(_tcpdump(lab, runs)) if dump else None
             while killed.total() < kills and lab.poll() is None:
                 time.sleep(rng.uniform(*KILL_EVERY_S))
@@ -146,6 +158,7 @@ def one_run(
             return
     run = Path(where)
     failures = [*check(run, killed, options.sets, tally)]
+    failures += _check_tcp(run, tally) if tcp else []
     if dump and not failures:
         failures += _check_dump(run, counted, tally)
     tally.failures += [f"{run}: {failure}" for failure in failures]
@@ -153,9 +166,20 @@ def one_run(
         shutil.rmtree(run)
 
 
-def start_lab(name: str, runs: Path, sets: list[str]) -> subprocess.Popen[str]:
+def _effective(config: Path, sets: list[str]) -> dict[str, str]:
+    """The values of a configuration, by key."""
+    command = [BUILD / "tickline", "config", config, "--json"]
+    for setting in sets:
+        command += ["--set", setting]
+    done = subprocess.run(command, capture_output=True, check=True)
+    return {key: entry["value"] for key, entry in json.loads(done.stdout).items()}
+
+
+def start_lab(
+    name: str, runs: Path, sets: list[str], config: Path = ISOLATED
+) -> subprocess.Popen[str]:
     """A replay at RATE, with a budget of restarts that nobody can spend."""
-    command = [sys.executable, str(ROOT / "harness" / "lab.py"), str(ROOT / "configs/isolated.ini")]
+    command = [sys.executable, str(ROOT / "harness" / "lab.py"), str(config)]
     command += ["--name", name, "--runs", str(runs)]
     for setting in (*BUDGET, f"replay.rate={RATE}", *sets):
         command += ["--set", setting]
@@ -175,6 +199,17 @@ def wait_until_up(lab: subprocess.Popen[str], name: str) -> bool:
     while lab.poll() is None:
         stages = stages_of(name).values()
         if stages and all(stage["state"] == "running" for stage in stages):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def wait_until_played(lab: subprocess.Popen[str], runs: Path) -> bool:
+    """Until its connections are open: one that rx is killed while it accepts may be lost."""
+    while lab.poll() is None:
+        offered = runs.glob("*/wire/offered.bin")
+        newest = max(offered, key=lambda path: path.stat().st_ctime_ns, default=None)
+        if newest and newest.stat().st_size and not (newest.parents[1] / "summary.json").exists():
             return True
         time.sleep(0.02)
     return False
@@ -260,6 +295,8 @@ def check(run: Path, killed: Counter, sets: list[str], tally: Tally) -> Iterator
     if taken != put:
         yield f"workers took {taken} requests and put {put}"
     bound = killed["tx"] * (WINDOW if "tx.io=uring" in sets else 1)
+    if counters["end"].get("replies"):
+        bound = 0  # the kernel knows how much of a connection's bytes it has taken
     if not requests["repeated"] <= len(set(end["repeated"])) <= bound:
         yield f"repeated {requests['repeated']} of {len(end['repeated'])} listed; {bound} allowed"
     # The last kill may have hit a process that had done its work.
@@ -280,6 +317,20 @@ def check(run: Path, killed: Counter, sets: list[str], tally: Tally) -> Iterator
     tally.requests += requests["received"]
     tally.repeated += requests["repeated"]
     tally.listed += len(end["repeated"])
+
+
+def _check_tcp(run: Path, tally: Tally) -> Iterator[str]:
+    """Every request answered, none out of order, all connections what they were."""
+    summary = json.loads((run / "summary.json").read_text())
+    requests = summary["account"]["requests"]
+    if requests["delivered"] != requests["offered"] or requests["misordered"]:
+        yield f"of {requests['offered']} offered: {requests}"
+    connections = json.loads((run / "counters.json").read_text())["end"]["connections"]
+    kept = {name: count for name, count in connections.items() if count}
+    if kept.keys() != {"opened", "open"} or kept["opened"] != kept["open"]:
+        yield f"connections: {kept}: expected all that were opened, and they to be open"
+    latest = summary["latency_ns"].get("from_planned", {}).get("max", 0)
+    tally.latest_ns = max(tally.latest_ns, latest)
 
 
 def _check_dump(run: Path, pcap: Path | None, tally: Tally) -> Iterator[str]:

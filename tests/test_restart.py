@@ -56,7 +56,7 @@ def wait_for_successor(lab: Lab, stage: str, old: int) -> dict[str, Any]:
     ids=lambda value: "-".join(value) if isinstance(value, list) else value,
 )
 def test_killed_under_load(victim: str, sets: list[str], tmp_path: Path) -> None:
-    options = argparse.Namespace(victim=victim, sets=sets)
+    options = argparse.Namespace(config=chaos.ISOLATED, victim=victim, sets=sets)
     tally = chaos.Tally()
     chaos.one_run(options, random.Random(7), tmp_path, KILLS, tally, dump=False)
     assert not tally.failures
