@@ -15,7 +15,8 @@ Replays generated requests through the lab, run after run, and sends SIGKILL to 
   tx        repeats are listed by number, at most one a kill (tx.io = uring: a window of them)
   restarts  every kill is noted with its successor's generation
   book      each reply is what the reference says, after every request before it
-  TCP       every request is answered, once, in the order of its connection; no connection is lost
+  TCP       every request is answered, once, in the order of its connection; no connection is lost;
+            no reply later than half a second, beyond what others have kept the CPU from rx
   trace     babeltrace2 reads it; at most two requests a kill lack a stamp
   tcpdump   in every fifth run, at the sink's interface: as many replies as were transmitted
 
@@ -26,6 +27,7 @@ long after its planned time the latest reply came.
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -54,6 +56,8 @@ HANDLERS = {
     "rot1": (),
     "book": ("worker.handler=book", "pipeline.schema=v2", "replay.payload=24"),
 }
+LATE_S = 0.5
+SILENT_S = 0.05  # an rx that lives says something every 20 ms, parked or not
 BUDGET = ("supervise.max_restarts=64", "supervise.window=10ms")  # more than one can spend
 
 
@@ -68,11 +72,11 @@ class Tally:
     repeated: int = 0
     listed: int = 0
     dumped: int = 0
-    latest_ns: float = 0
+    latest_ms: int = 0  # of replies, after the planned time; 0: not known
     failures: list[str] = field(default_factory=list)
 
     def told(self) -> dict[str, Any]:
-        latest = {"latest_ms": round(self.latest_ns / 1e6)} if self.latest_ns else {}
+        latest = {"latest_ms": self.latest_ms} if self.latest_ms else {}
         return {
             "runs": self.runs,
             "kills": dict(sorted(self.kills.items())),
@@ -158,7 +162,7 @@ def one_run(
             return
     run = Path(where)
     failures = [*check(run, killed, options.sets, tally)]
-    failures += _check_tcp(run, tally) if tcp else []
+    failures += _check_tcp(run) if tcp else []
     if dump and not failures:
         failures += _check_dump(run, counted, tally)
     tally.failures += [f"{run}: {failure}" for failure in failures]
@@ -310,16 +314,31 @@ def check(run: Path, killed: Counter, sets: list[str], tally: Tally) -> Iterator
     lacking = through["of"] - through["count"] if whole else 0
     if lacking > 2 * killed.total() or summary["trace"]["discarded"]:
         yield f"{through['count']} of {through['of']} requests have all stamps"
-    read = subprocess.run(["babeltrace2", run / "trace"], capture_output=True, check=False)
+    command = ["babeltrace2", "--clock-seconds", run / "trace"]
+    read = subprocess.run(command, capture_output=True, check=False)
     if read.returncode or read.stdout.count(b"\n") != summary["trace"]["records"]:
         yield f"babeltrace2: exit status {read.returncode}, {read.stdout.count(10)} events"
+    latest = summary["latency_ns"].get("from_planned", {}).get("max", 0) / 1e9
+    silent = _silent_s(read.stdout) if latest > LATE_S else 0
+    # What a sanitizer makes slow is no stall.
+    if latest > LATE_S + 2 * silent and "TICKLINE_BUILD" not in os.environ:
+        yield f"a reply came {latest:.3f} s late, and rx had no turn for {silent:.3f} s"
+    tally.latest_ms = max(tally.latest_ms, round(latest * 1000))
     tally.restarts += len(restarts)
     tally.requests += requests["received"]
     tally.repeated += requests["repeated"]
     tally.listed += len(end["repeated"])
 
 
-def _check_tcp(run: Path, tally: Tally) -> Iterator[str]:
+def _silent_s(events: bytes) -> float:
+    """How long in all rx had nothing to say though it would have, had it had a turn."""
+    said = (b" rx_got: ", b" clock: ", b" parked: ")
+    at = [float(line[1:21]) for line in events.splitlines() if any(name in line for name in said)]
+    gaps = (after - before for before, after in itertools.pairwise(at))
+    return sum(gap for gap in gaps if gap > SILENT_S)
+
+
+def _check_tcp(run: Path) -> Iterator[str]:
     """Every request answered, none out of order, all connections what they were."""
     summary = json.loads((run / "summary.json").read_text())
     requests = summary["account"]["requests"]
@@ -329,8 +348,6 @@ def _check_tcp(run: Path, tally: Tally) -> Iterator[str]:
     kept = {name: count for name, count in connections.items() if count}
     if kept.keys() != {"opened", "open"} or kept["opened"] != kept["open"]:
         yield f"connections: {kept}: expected all that were opened, and they to be open"
-    latest = summary["latency_ns"].get("from_planned", {}).get("max", 0)
-    tally.latest_ns = max(tally.latest_ns, latest)
 
 
 def _check_dump(run: Path, pcap: Path | None, tally: Tally) -> Iterator[str]:

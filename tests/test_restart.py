@@ -56,7 +56,16 @@ def wait_for_successor(lab: Lab, stage: str, old: int) -> dict[str, Any]:
     ids=lambda value: "-".join(value) if isinstance(value, list) else value,
 )
 def test_killed_under_load(victim: str, sets: list[str], tmp_path: Path) -> None:
-    options = argparse.Namespace(config=chaos.ISOLATED, victim=victim, sets=sets)
+    killed_under_load(chaos.ISOLATED, victim, sets, tmp_path)
+
+
+def test_a_gateway_is_killed_under_load(tmp_path: Path) -> None:
+    sets = ["replay.cuts=random", "worker.count=2"]
+    killed_under_load(ROOT / "configs" / "gateway.ini", "all", sets, tmp_path)
+
+
+def killed_under_load(config: Path, victim: str, sets: list[str], tmp_path: Path) -> None:
+    options = argparse.Namespace(config=config, victim=victim, sets=sets)
     tally = chaos.Tally()
     chaos.one_run(options, random.Random(7), tmp_path, KILLS, tally, dump=False)
     assert not tally.failures
