@@ -155,13 +155,15 @@ static void open_place(struct rx *rx, uint32_t place, int fd)
     tcp->moved++;
 }
 
-/* The number stays unused: it was stored, and nobody may get it a second time. */
+/* The number stays unused: it was stored, and nobody may get it a second time. It is the newest one, and of
+ * those before it each was opened or lost: so counted twice is once. */
 static void lose(struct tcp *tcp, uint32_t place)
 {
-    _Atomic uint64_t *lost = &tcp->table->figure[CONNECTION_lost];
+    _Atomic uint64_t *figure = tcp->table->figure;
+    uint64_t number = load_relaxed(&tcp->table->place[place].number);
 
-    store_relaxed(lost, load_relaxed(lost) + 1);
-    store_release(&tcp->memory.place[place].freed, load_relaxed(&tcp->table->place[place].number));
+    store_relaxed(&figure[CONNECTION_lost], number - load_relaxed(&figure[CONNECTION_opened]));
+    store_release(&tcp->memory.place[place].freed, number);
     tcp->free[tcp->free_count++] = (uint16_t)place;
 }
 
