@@ -23,7 +23,9 @@
 /* Stands in expected.bin for the hash of a reply of which only the id is known. */
 enum { ANY_REPLY = 0 };
 
-enum { V1_HEADER = 15, V1_ID_DIGITS = 8, V2_HEADER = 12 };
+enum { V1_HEADER = 15, V1_ID_DIGITS = 8, V2_HEADER = 12, ID_BYTES = 8 };
+enum { V3_ID_TAG = 1 << 3 | 1 }; /* field 1, of 8 bytes */
+enum { IEX_ID_AT = 24 };         /* the sequence number */
 
 static const uint32_t NONE = UINT32_MAX;
 
@@ -242,16 +244,9 @@ void check_reset(struct check *check)
         memset(check->answered, 0, check->flows * sizeof *check->answered);
 }
 
-/* The id of a reply as its schema writes it; false where it has none. */
-static bool parse_id(enum check_schema schema, const uint8_t *reply, size_t length, uint64_t *id)
+static bool digits_of(const uint8_t *reply, size_t length, uint64_t *id)
 {
-    *id = 0;
-    if (schema == CHECK_V2 && length >= V2_HEADER) {
-        memcpy(id, reply, sizeof *id);
-        *id = be64toh(*id);
-        return true;
-    }
-    if (schema != CHECK_V1 || length < V1_HEADER || reply[0] != '|')
+    if (length < V1_HEADER || reply[0] != '|')
         return false;
     for (size_t i = 1; i <= V1_ID_DIGITS; i++) {
         if (reply[i] < '0' || reply[i] > '9') {
@@ -260,6 +255,61 @@ static bool parse_id(enum check_schema schema, const uint8_t *reply, size_t leng
         }
         *id = *id * 10 + (uint64_t)(reply[i] - '0');
     }
+    return true;
+}
+
+/* Where the id of protobuf stands, behind the length; past the end where there is none, as of 0. */
+static size_t v3_place(const uint8_t *reply, size_t length)
+{
+    size_t at = 0;
+
+    while (at < length && reply[at] >= 0x80)
+        at++;
+    return at + 1 < length && reply[at + 1] == V3_ID_TAG ? at + 2 : length;
+}
+
+/* Where that of Cap'n Proto stands: behind the table of segments and the pointer to the root. */
+static size_t v4_place(const uint8_t *reply, size_t length)
+{
+    uint32_t segments = 0;
+
+    if (length >= sizeof segments)
+        memcpy(&segments, reply, sizeof segments);
+    return (((size_t)le32toh(segments) + 3) / 2 + 1) * 8;
+}
+
+/* The id of a reply as its schema writes it; false where it has none. */
+static bool parse_id(enum check_schema schema, const uint8_t *reply, size_t length, uint64_t *id)
+{
+    size_t at = 0;
+
+    *id = 0;
+    switch (schema) {
+    case CHECK_V1:
+        return digits_of(reply, length, id);
+    case CHECK_V2:
+        if (length < V2_HEADER)
+            return false;
+        break;
+    case CHECK_V3:
+        at = v3_place(reply, length);
+        if (at == length)
+            return length > 0;
+        break;
+    case CHECK_V4:
+        at = v4_place(reply, length);
+        break;
+    case CHECK_IEX:
+        at = IEX_ID_AT;
+        break;
+    case CHECK_CONTENT:
+    default:
+        return false;
+    }
+    if (length < at + ID_BYTES)
+        return false;
+    memcpy(id, reply + at, sizeof *id);
+    *id = schema == CHECK_V2 ? be64toh(*id) : le64toh(*id);
     return true;
 }
 

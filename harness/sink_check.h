@@ -16,7 +16,7 @@
 #include <stdint.h>
 
 /* CHECK_CONTENT: a reply is known by its bytes alone, as its form gives it no id. */
-enum check_schema { CHECK_V1, CHECK_V2, CHECK_CONTENT };
+enum check_schema { CHECK_V1, CHECK_V2, CHECK_V3, CHECK_V4, CHECK_IEX, CHECK_CONTENT };
 
 /* Stands in delivered.bin as a number: never renumber. */
 enum check_status {

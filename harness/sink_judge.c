@@ -70,14 +70,15 @@ int judge_close(struct judge *judge)
 
 enum check_schema judge_schema(const char *name)
 {
-    static const char *const by_content[] = {"v3", "v4", "fix", "iex", "datagram"};
+    static const struct {
+        const char *name;
+        enum check_schema schema;
+    } known[] = {{"v1", CHECK_V1},           {"v2", CHECK_V2},   {"v3", CHECK_V3},
+                 {"v4", CHECK_V4},           {"iex", CHECK_IEX}, {"fix", CHECK_CONTENT},
+                 {"datagram", CHECK_CONTENT}};
 
-    if (strcmp(name, "v1") == 0)
-        return CHECK_V1;
-    if (strcmp(name, "v2") == 0)
-        return CHECK_V2;
-    for (size_t i = 0; i < sizeof by_content / sizeof *by_content; i++)
-        if (strcmp(name, by_content[i]) == 0)
-            return CHECK_CONTENT;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (strcmp(name, known[i].name) == 0)
+            return known[i].schema;
     die(EXIT_USAGE, "--schema %s: expected v1, v2, v3, v4, fix, iex or datagram", name);
 }

@@ -20,7 +20,7 @@ static const char usage[] =
     "  --out FILE           wire/delivered.bin: {u64 id, kernel_ns, reply_hash; u32 length, "
     "status}\n"
     "  --listen ADDR:PORT   IPv4, or IPv6 as [ADDR]:PORT\n"
-    "  --schema NAME        where a reply has its id: v1, v2; by content: v3, v4, fix, iex, "
+    "  --schema NAME        where a reply has its id: v1, v2, v3, v4, iex; by content: fix, "
     "datagram\n"
     "  --tcp                accept connections (at most 64) in place of UDP\n"
     "  --slow BYTES         read so many a second at most: a slow reader\n"

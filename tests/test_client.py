@@ -656,10 +656,14 @@ def test_sink_knows_the_order_of_each_flow(tmp_path: Path) -> None:
 FORMS = {
     "v1": [b"|00000001|0003|abc", b"|00000002|0000|"],
     "v2": [v2(1), v2(2, 0), v2(3, 65535)],
-    "v3": [b"\x03abc", b"\x00", b"\xac\x02" + b"x" * 300],
+    "v3": [
+        b"\x0e\x09\1\0\0\0\0\0\0\0\x12\x03abc",
+        b"\x09\x09\2\0\0\0\0\0\0\0",
+        b"\xb8\x02\x09\3\0\0\0\0\0\0\0\x12\xac\x02" + b"x" * 300,
+    ],
     "v4": [
-        struct.pack("<II", 0, 2) + bytes(16),
-        struct.pack("<IIII", 1, 1, 2, 0) + bytes(24),
+        struct.pack("<IIQQ", 0, 2, 0, 1),
+        struct.pack("<IIIIQQQ", 1, 2, 1, 0, 0, 2, 0),
     ],
     "fix": [b"8=FIX.4.1\x019=5\x0135=0\x0110=161\x01", b"8=FIX.4.4\x019=0\x0110=000\x01"],
 }

@@ -45,6 +45,7 @@ from rich.table import Table
 from xxhash import xxh3_64_hexdigest, xxh3_64_intdigest
 
 from ticklab import reference, streams, tapped
+from ticklab.run import ANY_REPLY
 
 CACHE = Path(".cache/captures")
 SOURCE_MAC = bytes.fromhex("020000007701")
@@ -108,7 +109,6 @@ _LINKS = {
 _MAPPED = bytes(10) + b"\xff\xff"  # IPv4 addresses are kept as ::ffff:a.b.c.d
 
 
-ANY_REPLY = 0  # in expected.bin for a hash: whatever comes is judged later, or not at all
 SLOT_CAPACITY = 33 * 64 - 40  # bytes of a slot where nothing is known of replies
 
 

@@ -23,6 +23,7 @@ from ticklab.run import Run
 
 BUILT_IN = {"book": Path(__file__).parent / "reference_book.py"}
 POINT = "worker_got"
+NO_ID = ("fix", "datagram")
 
 
 class JudgeError(Exception):
@@ -57,6 +58,8 @@ def judge(run: Run, module: Path, requests: dict[int, list[reference.Request]]) 
 
     `requests`: those of the capture by wire id.
     """
+    if (schema := run.config("pipeline.schema")) in NO_ID:
+        return {"why": f"replies of {schema} do not say which request they answer"}
     if any(len({request.raw for request in alike}) > 1 for alike in requests.values()):
         return {"why": "requests of the same id differ"}
     if int(run.config("trace.sample", "1")) != 1 or run.bounded or run.trace is None:

@@ -19,8 +19,10 @@ from ticklab import ctf
 # A request of the measured phase each, in capture order; planned_ns from the first packet, 0 at top
 # speed.
 OFFERED = np.dtype([("id", "<u8"), ("planned_ns", "<i8")])
-# A request that must be answered each; XXH3 of its whole reply.
+# A request that must be answered each; XXH3 of its whole reply. Of a handler with a memory each
+# that may be answered: whatever comes is judged later, or not at all.
 EXPECTED = np.dtype([("id", "<u8"), ("reply_hash", "<u8")])
+ANY_REPLY = 0
 # A received request each, in order of number, the warm-up's too; kernel_ns REALTIME, 0 if unknown.
 INGRESS = np.dtype(
     [

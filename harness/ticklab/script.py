@@ -38,7 +38,7 @@ from xxhash import xxh3_64_intdigest
 
 from ticklab import capture, reference, streams
 from ticklab.capture import EXPECTED, OFFERED, CaptureError
-from ticklab.run import CONNECTIONS, REQUESTS
+from ticklab.run import ANY_REPLY, CONNECTIONS, REQUESTS
 
 OPERATION = np.dtype(
     [
@@ -490,7 +490,7 @@ def _answers(table: _Table, options: Options) -> _Answers:
             continue
         flows.append(flow)
         if answer is None:
-            rows.append((request.id, capture.ANY_REPLY))
+            rows.append((request.id, ANY_REPLY))
             largest = max(largest, capture.SLOT_CAPACITY)
             continue
         rows.append((request.id, xxh3_64_intdigest(answer)))

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ticklab.run import LINK_BROKEN, NOT_DONE, STATUS_OK, Run
+from ticklab.run import ANY_REPLY, LINK_BROKEN, NOT_DONE, STATUS_OK, Run
 
 
 def match(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -129,11 +129,15 @@ class Wire:
         return done["done_ns"] - done["planned_ns"]
 
     def first_unanswered(self) -> int | None:
-        """Position in `offered` of the first request that was to be answered and was not."""
+        """Position in `offered` of the first request that was to be answered and was not.
+
+        Of a handler with a memory nobody knows here which those are.
+        """
         expected, offered, answers = self.run.expected, self.run.offered, self.answers
         if expected is None or offered is None or answers is None:
             return None
         unanswered = missing(match(expected["id"], answers["id"]), len(expected))
+        unanswered = unanswered[expected["reply_hash"][unanswered] != ANY_REPLY]
         asked = match(offered["id"], expected["id"])[unanswered]
         return int(asked[asked >= 0].min(initial=len(offered))) if (asked >= 0).any() else None
 
