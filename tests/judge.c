@@ -2,7 +2,7 @@
 /*
  * What rx and a worker make of bytes, for tests that compare it with the reference.
  *
- *   judge SCHEMA datagram|stream  < {u32 length; bytes} …  > a line for each input
+ *   judge SCHEMA datagram|stream HANDLER  < {u32 length; bytes} …  > a line for each input
  *
  * A line has, for each request, `id:length:framed:reason:reply` (numbers in hexadecimal; a reply's XXH3-64,
  * or - where there is none), and at its end the bytes of a stream that were left.
@@ -25,6 +25,7 @@ enum { INPUT_MAX = 1 << 20, ROOM = 65535 };
 
 static enum config_schema form;
 static struct host host;
+static uint64_t position; /* of the request in all inputs, as a handler's state counts */
 
 static enum config_schema form_of(const char *name)
 {
@@ -35,26 +36,73 @@ static enum config_schema form_of(const char *name)
     exit(2);
 }
 
-/* The reply of rot1 to a request as it stands in a slot. */
+/* The handler, with memory for its state where it has one. False: there is no such handler. */
+static bool open_handler(const char *name)
+{
+    static struct config config; /* a host keeps a pointer to it */
+    static struct state_control control;
+    char text[128], error[CONFIG_ERROR_MAX];
+    const struct tickline_handler *handler = handler_find(name);
+
+    snprintf(text, sizeof(text), "[worker]\nhandler = %s\n", name);
+    if (!handler || config_parse(&config, text, strlen(text), "judge", error) < 0)
+        return false;
+    host_prepare(&host, handler, &config);
+    host.position = &position;
+    if (host_init(&host) < 0)
+        return false;
+    uint64_t bytes = host.context.state_bytes;
+    if (handler->state == TICKLINE_STATE_SHARED)
+        host.state = (struct state){&control, calloc(1, bytes), calloc(1, bytes), bytes, 0, {{0}}};
+    host.context.state = host.state.working;
+    return true;
+}
+
+/* Length of the reply, or less than 0 and in `why` what the handler or the schema has against it. */
+static int reply(const struct message *message, uint8_t *out, uint32_t capacity, const char **why)
+{
+    static const char *const refusal[] = {
+        [-TICKLINE_FILTERED] = "filtered",
+        [-TICKLINE_BAD_PAYLOAD] = "bad_payload",
+        [-TICKLINE_REPLY_TOO_BIG] = "reply_too_big",
+        [-TICKLINE_FULL] = "full",
+    };
+    const struct schema *schema = schema_of(form);
+    const struct tickline_request request = {
+        .id = message->id, .payload = message->payload, .length = message->length};
+    int result = host.handler->handle(&host.context, &request, out + schema->header_bytes,
+                                      schema->payload_max);
+
+    if (host.state.ranges)
+        state_commit(&host.state);
+    position++;
+    if (result < 0) {
+        *why = refusal[-result];
+        return result;
+    }
+    result = schema->serialise(out, capacity, message, (uint32_t)result);
+    if (result < 0)
+        *why = reason_name[SCHEMA_REASON(result)];
+    return result;
+}
+
+/* The reply to a request as it stands in a slot. */
 static void answer(const uint8_t *data, const struct frame *frame)
 {
     static _Alignas(8) uint8_t out[2 * ROOM];
-    const struct schema *schema = schema_of(form);
     uint8_t *exact = malloc(frame->length + 1); /* ends where the request does, for a sanitizer */
     struct message message;
+    const char *why;
 
     memcpy(exact, data, frame->length);
-    int result = schema->parse(exact, frame->length, &message);
-    if (result >= 0) {
-        const struct tickline_request request = {
-            .id = message.id, .payload = message.payload, .length = message.length};
-        result = host.handler->handle(&host.context, &request, out + schema->header_bytes,
-                                      schema->payload_max);
-        result = schema->serialise(out, sizeof(out), &message, (uint32_t)result);
-    }
+    int result = schema_of(form)->parse(exact, frame->length, &message);
+    if (result < 0)
+        why = reason_name[SCHEMA_REASON(result)];
+    else
+        result = reply(&message, out, sizeof(out), &why);
     printf(" %" PRIx64 ":%x:%d:", frame->id, frame->length, frame->well_formed);
     if (result < 0)
-        printf("%s:-", reason_name[SCHEMA_REASON(result)]);
+        printf("%s:-", why);
     else
         printf("-:%" PRIx64, (uint64_t)XXH3_64bits(out, (size_t)result));
     free(exact);
@@ -111,13 +159,7 @@ int main(int argc, char **argv)
     static uint8_t input[INPUT_MAX];
     uint32_t length;
 
-    static struct config config;
-    char error[CONFIG_ERROR_MAX];
-
-    if (argc != 3 || config_parse(&config, "", 0, "judge", error) < 0)
-        return 2;
-    host_prepare(&host, &handler_rot1, &config);
-    if (host_init(&host) < 0)
+    if (argc != 4 || !open_handler(argv[3]))
         return 2;
     form = form_of(argv[1]);
     while (fread(&length, sizeof(length), 1, stdin) == 1) {

@@ -11,12 +11,24 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import dpkt
 import numpy as np
 import pytest
 from chaos import BUDGET, kill, wait_until_up
-from conftest import BUILD, ROOT
+from conftest import BUILD, ROOT, Outcome
+from xxhash import xxh3_64_intdigest
 
-from ticklab import capture, ctf, judge, reference_book, reference_spin, summary, vary
+from ticklab import (
+    capture,
+    ctf,
+    judge,
+    reference,
+    reference_book,
+    reference_iex,
+    reference_spin,
+    summary,
+    vary,
+)
 from ticklab.run import Run
 
 HEAD = """
@@ -34,6 +46,7 @@ static int32_t echo(const struct tickline_request *request, uint8_t *reply, uint
     const struct tickline_request *request, uint8_t *reply, uint32_t capacity)
 """
 HANDLER = "const struct tickline_handler tickline_handler = {.abi = TICKLINE_HANDLER_ABI, "
+MESSAGES = int(os.environ.get("TICKLINE_TEST_MESSAGES", "20000"))
 FEW = {"replay__requests": 3000, "replay__warmup": 0, "pipeline__schema": "v2"}
 
 
@@ -336,25 +349,57 @@ def test_alloc(lab) -> None:
     assert "replies" not in outcome.summary  # the sink has judged them
 
 
-def test_book_after_kills(lab) -> None:
-    """Two workers with a book each are killed again and again; each reply is right all the same."""
+def killed_again_and_again(lab, **sets: Any) -> Outcome:
+    """A run with the book whose workers are killed; each reply to what came was judged right."""
     name = f"book-{os.getpid()}"
-    sets = dict(word.replace(".", "__").split("=") for word in BUDGET)
-    sets |= {"worker__handler": "book", "worker__count": 2, "pipeline__schema": "v2"}
-    sets |= {"replay__payload": 24, "replay__requests": 20_000, "replay__errors": 0.02}
-    process = lab.start("--name", name, **sets)
+    sets |= dict(word.replace(".", "__").split("=") for word in BUDGET)
+    process = lab.start("--name", name, worker__handler="book", **sets)
     rng, kills = random.Random(1), 0
     if wait_until_up(process, name):
         while kills < 6 and process.poll() is None:
             kills += kill(name, "worker", rng)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(0.12)
-    outcome = lab.finish(process)
+    outcome = lab.finish(process, timeout_s=600)
     assert outcome.status == 0, outcome.stderr
     assert kills >= 3
     requests = outcome.summary["account"]["requests"]
-    assert requests["rejected"]["truncated"] > 0
     assert outcome.summary["replies"] == {"judged": requests["delivered"], "wrong": 0}
+    return outcome
+
+
+def test_book_after_kills(lab) -> None:
+    """Two workers with a book each; each reply is right all the same."""
+    sets = {"worker__count": 2, "pipeline__schema": "v2", "replay__payload": 24}
+    outcome = killed_again_and_again(lab, **sets, replay__requests=20_000, replay__errors=0.02)
+    assert outcome.summary["account"]["requests"]["rejected"]["truncated"] > 0
+
+
+def test_book_of_market_data(lab) -> None:
+    """At every 1,000th message of a session the newest reply about each symbol has its best levels.
+
+    Every level below is compared by test_judge.
+    """
+    sets = {"pipeline__schema": "iex", "replay__per_datagram": 4, "replay__warmup": 0}
+    outcome = killed_again_and_again(lab, **sets, replay__requests=MESSAGES, replay__rate="10k")
+    requests = outcome.summary["account"]["requests"]
+    assert requests["received"] == requests["offered"] == MESSAGES
+    came = Run(outcome.directory).delivered
+    hashes = dict(zip(came["id"].tolist(), came["reply_hash"].tolist(), strict=True))
+    book, newest, compared, answered = reference_book.Book(), {}, 0, 0
+    with Path(outcome.manifest["capture"]["capture"]).open("rb") as file:
+        datagrams = [frame[42:] for _, frame in dpkt.pcap.Reader(file)]
+    for request in (each for data in datagrams for each in reference.frame("iex", data)):
+        if isinstance(book.update(request.payload), bytes):
+            newest[request.payload[10:18]] = request
+            answered += 1
+        if request.id % 1000 == 0:
+            for symbol, last in newest.items():
+                right = reference_iex.answer(last, book.best(symbol))
+                assert hashes[last.id] == xxh3_64_intdigest(right), (request.id, symbol)
+                compared += 1
+    assert len(hashes) == answered == requests["delivered"]
+    assert compared == 5 * (MESSAGES // 1000)
 
 
 def test_spin_is_ground_truth(lab) -> None:

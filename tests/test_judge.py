@@ -1,33 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
 """Programs and reference say the same of the same bytes: good ones, mutated ones, cut ones."""
 
+import copy
 import os
 import random
 import struct
 import subprocess
 from pathlib import Path
+from typing import Any
 
+import dpkt
 import pytest
 from xxhash import xxh3_64_intdigest
 
-from ticklab import reference, reference_iex, reference_v3, reference_v4
+from ticklab import generate, generate_iex, reference, reference_iex, reference_v3, reference_v4
+from ticklab.reference_book import BEST, ORDER, Book
 
 ROOT = Path(__file__).resolve().parents[1]
 JUDGE = ROOT / os.environ.get("TICKLINE_BUILD", "build") / "judge"
 INPUTS = int(os.environ.get("TICKLINE_TEST_INPUTS", "4000"))
+MESSAGES = int(os.environ.get("TICKLINE_TEST_MESSAGES", "20000"))
 
 
-def judged(schema: str, way: str, inputs: list[bytes]) -> list[str]:
+def judged(schema: str, way: str, inputs: list[bytes], handler: str = "rot1") -> list[str]:
     data = b"".join(struct.pack("<I", len(each)) + each for each in inputs)
-    done = subprocess.run([JUDGE, schema, way], input=data, capture_output=True, timeout=300)
+    command = [JUDGE, schema, way, handler]
+    done = subprocess.run(command, input=data, capture_output=True, timeout=300)
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout.decode().splitlines()
 
 
-def expected(schema: str, requests: list[reference.Request]) -> str:
+def expected(schema: str, requests: list[reference.Request], handler: Any = "rot1") -> str:
     told = ""
     for request in requests:
-        answer = reference.reply(schema, "rot1", request)
+        answer = reference.reply(schema, handler, request)
         said = f"{answer}:-" if isinstance(answer, str) else f"-:{xxh3_64_intdigest(answer):x}"
         told += f" {request.id:x}:{len(request.raw):x}:{request.framed:d}:{said}"
     return told
@@ -123,8 +129,10 @@ def mutated(chance: random.Random, data: bytes) -> bytes:
     return bytes(bytes_)
 
 
-def compare(schema: str, way: str, inputs: list[bytes], told: list[str]) -> None:
-    for each, line, said in zip(inputs, judged(schema, way, inputs), told, strict=True):
+def compare(
+    schema: str, way: str, inputs: list[bytes], told: list[str], handler: str = "rot1"
+) -> None:
+    for each, line, said in zip(inputs, judged(schema, way, inputs, handler), told, strict=True):
         assert line == said, f"{schema} {way} {each.hex()}"
 
 
@@ -154,3 +162,50 @@ def test_streams(schema: str) -> None:
         requests, rest = reference.frame_stream(schema, each)
         told.append(f"{expected(schema, requests)} {len(rest):x}")
     compare(schema, "stream", inputs, told)
+
+
+def apart(book: Book, symbol: bytes) -> tuple[list[bytes], list[bytes]]:
+    """Orders that take the best level of a symbol until there is none, and that bring all back.
+
+    The replies to the former tell each level, its price and its size, and that there is no more.
+    """
+    levels = [
+        (size, price, symbol, side)
+        for side, name in ((b"B", "bid"), (b"S", "ask"))
+        for price, size in sorted(book.levels[symbol][name].items(), reverse=name == "bid")
+    ]
+    asks = [ORDER.pack(b"q", b"\0", 0, 0, symbol)]
+    takes, adds = (
+        [ORDER.pack(what, side, *level) for *level, side in levels] for what in (b"r", b"a")
+    )
+    return asks + takes, adds
+
+
+def test_every_level_of_a_book(tmp_path: Path) -> None:
+    """A session of DEEP; after every 1,000th message both books are taken apart, level by level."""
+    path = tmp_path / "session.pcap"
+    options = generate.Options(schema="iex", handler="book", count=MESSAGES, per_datagram=4)
+    generate.generate(path, options)
+    book, inputs, told, levels = Book(), [], [], 0
+
+    def ask(data: bytes) -> int:
+        requests = reference.frame("iex", data)
+        inputs.append(data)
+        told.append(expected("iex", requests, book.update))
+        return requests[-1].id
+
+    with path.open("rb") as file:
+        for _, frame in dpkt.pcap.Reader(file):
+            number = ask(frame[42:])
+            before = copy.deepcopy(book.levels) if number % 1000 == 0 else {}
+            for symbol in before:
+                takes, adds = apart(book, symbol)
+                for order in takes:
+                    ask(generate_iex.alone(order, number, 0))
+                assert book.best(symbol) == BEST.pack(symbol, 0, 0, 0, 0)
+                for order in adds:
+                    ask(generate_iex.alone(order, number, 0))
+                levels += len(adds)
+            assert not before or book.levels == before
+    compare("iex", "datagram", inputs, told, "book")
+    assert levels > 50 * MESSAGES // 1000
