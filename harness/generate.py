@@ -27,7 +27,7 @@ HELP = {
     "flows": "source ports",
     "flow_skew": "how uneven the flows are: the k-th sends 1/k^SKEW of the first",
     "source": "IPv4 address",
-    "destination": "IPv4 address",
+    "destination": "IPv4 address; auto: the lab's, of iex a multicast group",
     "port": "destination port",
 }
 

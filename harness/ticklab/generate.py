@@ -51,6 +51,7 @@ BURST_MEAN = 16  # datagrams
 BURST_GAP_NS = 1_000
 DATAGRAM_BYTES_MAX = 65507  # all that UDP over IPv4 can hold; the lab's wires carry it
 SOURCE_PORT = 40000
+GROUP = "233.252.0.1"  # of those that are kept for examples (MCAST-TEST-NET)
 V1_ID_MAX = 99_999_999
 ARRIVALS = ("fixed", "poisson", "bursts", "ramp", "onoff")
 EXPONENTIAL_MOST = 16  # times its mean; beyond lies one size in ten million
@@ -146,7 +147,7 @@ class Options:
     of malformed requests, 0 to 1. error_kinds: `all`, or names of mutations() and of reasons,
     separated by commas. flows: source ports. flow_skew: the k-th has 1 / k^skew of the first's
     datagrams on average. Bursts begin when their first request is due, so the rate holds at any
-    time.
+    time. destination: auto is the lab's, and a multicast group for market data.
     """
 
     schema: str = "v1"
@@ -164,7 +165,7 @@ class Options:
     flows: int = 16
     flow_skew: float = 0.0
     source: str = str(capture.SOURCE)
-    destination: str = str(capture.DESTINATION)
+    destination: str = "auto"
     port: int = 9000
 
     def check(self) -> None:
@@ -190,9 +191,9 @@ class Options:
         except ValueError:
             sizes = Sizes.parse(8)
             rules.append(("payload", False, "bytes: 8, 8-64, exp:32, or 8:90,256:9 with weights"))
-        for name in ("source", "destination"):
+        for name, address in (("source", self.source), ("destination", self.sent_to())):
             try:
-                IPv4Address(getattr(self, name))
+                IPv4Address(address)
             except ValueError:
                 rules.append((name, False, "an IPv4 address such as 10.77.0.1"))
         if self.schema == "datagram":
@@ -241,6 +242,12 @@ class Options:
         for name, right, expected in rules:
             if not right:
                 raise GenerateError(f"{name} = {getattr(self, name)}: expected {expected}", name)
+
+    def sent_to(self) -> str:
+        """The destination's address."""
+        if self.destination != "auto":
+            return self.destination
+        return GROUP if self.schema == "iex" else str(capture.DESTINATION)
 
     def kinds(self) -> list[Callable[[bytes], bytes]]:
         """The mutations chosen by `error_kinds`; none where one of its words is unknown."""
@@ -468,10 +475,14 @@ def _place(
     """Writes the records of datagrams of one size to their places in `out`."""
     size = payload.shape[1]
     rows = np.zeros((len(which), _PAYLOAD_AT + size), np.uint8)
-    ethernet = capture.DESTINATION_MAC + capture.SOURCE_MAC + b"\x08\x00"
+    to = IPv4Address(options.sent_to())
+    mac = capture.DESTINATION_MAC
+    if to.is_multicast:
+        mac = (0x01005E << 24 | int(to) & 0x7FFFFF).to_bytes(6, "big")
+    ethernet = mac + capture.SOURCE_MAC + b"\x08\x00"
     total = (28 + size).to_bytes(2, "big")
     ip = b"\x45\0" + total + bytes.fromhex("0000 4000 4011 0000")  # don't fragment, TTL 64, UDP
-    ip += IPv4Address(options.source).packed + IPv4Address(options.destination).packed
+    ip += IPv4Address(options.source).packed + to.packed
     rows[:, :16] = capture.record_headers(stamp_ns[which], 42 + size)
     rows[:, 16:_UDP_AT] = np.frombuffer(ethernet + ip, np.uint8)
     ports = (SOURCE_PORT + flow[which]).astype(">u2").view(np.uint8).reshape(-1, 2)
