@@ -87,6 +87,7 @@ def test_a_feed_goes_on_behind_a_killed_rx(lab: Lab) -> None:
     feed = outcome.summary["feed"]
     assert feed["messages"] == outcome.summary["account"]["requests"]["received"] == 60_000
     assert feed["missing"] == feed["gaps"] == feed["repeated"] == 0
+    assert (feed["resets"], feed["at_ends"]) == (0, 0)  # though the warm-up came before
 
 
 def failed_run(lab: Lab, **values: Any) -> Outcome:

@@ -325,6 +325,8 @@ def _feed(run: Run, wire: Wire) -> dict | None:
 
     No number tells of what was lost in front of the first message or behind the last: `at_ends`, by
     what was offered, where one feed came without a reset. With `missing` it is all that was lost.
+    That the session begins anew behind the warm-up is the lab's doing and no reset; where its first
+    message was lost then, it looks like one that goes on, and nobody can tell the ends.
     """
     feeds = run.counter("end").get("feed")
     if not feeds:
@@ -332,8 +334,14 @@ def _feed(run: Run, wire: Wire) -> dict | None:
     told = {"channels": len(feeds)}
     for name in ("messages", "gaps", "missing", "repeated", "resets"):
         told[name] = run.measured("feed", "*", name)
+    before = [] if run.serve else (run.counters.get("mark") or {}).get("feed", [])
+    anew = [end["resets"] > mark["resets"] for mark, end in zip(before, feeds, strict=False)]
+    told["resets"] -= sum(anew)
+    began = all(
+        new or mark["next"] == mark["began"] for new, mark in zip(anew, before, strict=True)
+    )
     lost = wire.never_received
-    if lost is not None and len(feeds) == 1 and not told["resets"]:
+    if lost is not None and len(feeds) == 1 and not told["resets"] and began:
         ids = run.offered["id"][lost]
         told["at_ends"] = int(((ids < feeds[0]["began"]) | (ids >= feeds[0]["next"])).sum())
     return told

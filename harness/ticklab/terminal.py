@@ -394,7 +394,8 @@ def _facts(console: Console, summary: dict) -> None:
         facts["clock"].append(f"skew between CPUs {clock['skew_ns']:.0f} ns")
     if feed := summary.get("feed"):
         facts["feed"] = [
-            f"{feed['messages']:,} messages of {feed['channels']:,} channels",
+            f"{feed['messages']:,} messages of {feed['channels']:,} "
+            + ("channel" if feed["channels"] == 1 else "channels"),
             *(f"{name} {feed[name]:,}" for name in ("gaps", "missing", "repeated", "resets")),
         ]
         if feed.get("at_ends"):
