@@ -423,7 +423,7 @@ class Lab:
         costs: list[float] = []
         for _ in range(2):
             pace = player.multiplier(factor, packets, span_ns, min(costs, default=0.0))
-            report = self._replay("warm-up", self.to_play[0], pace, packets, span_ns)
+            report = self._replay("warm-up", self.to_play[0], pace, packets, span_ns, factor=factor)
             if self.interrupt or self.failure:
                 return
             costs.append(player.send_cost_ns(report, span_ns, pace))
@@ -497,7 +497,9 @@ class Lab:
         file = self.directory / "wire" / "offered.bin"
         file.write_bytes(self.prepared.offered_at(self.speed).tobytes())
         begun_ns = time.time_ns()
-        report = self._replay("replay", self.to_play[1], pace, packets, span_ns, pps=self.pps)
+        report = self._replay(
+            "replay", self.to_play[1], pace, packets, span_ns, factor=factor, pps=self.pps
+        )
         if not report.complete:  # else what it could not send was lost, wherever it was
             os.truncate(file, self.prepared.offered_at(self.speed, report.sent).nbytes)
         self.facts["replay"] |= {
@@ -522,11 +524,14 @@ class Lab:
         packets: int,
         span_ns: int = 0,
         *,
+        factor: float | None = None,
         pps: float | None = None,
     ) -> player.Report:
+        """`factor`: how fast the capture is to come; `pace`: with the cost of sending, too."""
         if pps:
             span_ns = round(packets * 1e9 / pps)
-        with Progress(label, packets) as progress:
+        planned_s = span_ns / 1e9 / (factor or pace or float("inf"))
+        with Progress(label, packets, planned_s=planned_s) as progress:
 
             def watch(sent: int) -> bool:
                 progress.update(sent)

@@ -15,10 +15,21 @@ def say(text: str, tool: str = "lab") -> None:
 
 
 class Progress:
-    """Counts up to `total` of a unit; a context manager. Nothing runs beside the caller."""
+    """Counts up to `total` of a unit; a context manager. Nothing runs beside the caller.
 
-    def __init__(self, label: str, total: int, unit: str = "datagrams", tool: str = "lab") -> None:
+    `planned_s`: how long it takes, where that is known; else what is left follows from the count.
+    """
+
+    def __init__(
+        self,
+        label: str,
+        total: int,
+        unit: str = "datagrams",
+        tool: str = "lab",
+        planned_s: float = 0.0,
+    ) -> None:
         self._label, self._total, self._unit, self._tool = label, total, unit, tool
+        self._planned_s = planned_s
         self._begun = time.monotonic()
         self._shown = self._begun
         self._bar = _bar(label, total, unit, tool) if sys.stderr.isatty() else None
@@ -26,21 +37,25 @@ class Progress:
     def update(self, done: int) -> None:
         now = time.monotonic()
         if self._bar and now - self._shown >= BAR_S:
-            self._bar.update(self._bar.task_ids[0], completed=done, refresh=True)
+            left = self._left(done, now - self._begun)
+            self._bar.update(self._bar.task_ids[0], completed=done, left=left, refresh=True)
             self._shown = now
         elif not self._bar and now - self._shown >= LINE_S:
-            say(self._line(done, now - self._begun), self._tool)
+            text = f"{self._label}: {done:,} of {self._total:,} {self._unit}"
+            say(text + self._left(done, now - self._begun), self._tool)
             self._shown = now
 
     def close(self, done: int) -> None:
         if self._bar:
-            self._bar.update(self._bar.task_ids[0], completed=done, refresh=True)
+            self._bar.update(self._bar.task_ids[0], completed=done, left="", refresh=True)
 
-    def _line(self, done: int, elapsed: float) -> str:
-        text = f"{self._label}: {done:,} of {self._total:,} {self._unit}"
-        if 0 < done < self._total:
-            text += f", {elapsed * (self._total - done) / done:,.0f} s left"
-        return text
+    def _left(self, done: int, elapsed: float) -> str:
+        if not 0 < done < self._total:
+            return ""
+        left = self._planned_s - elapsed
+        if left <= 0:
+            left = elapsed * (self._total - done) / done
+        return f", {left:,.0f} s left"
 
     def __enter__(self) -> "Progress":
         if self._bar:
@@ -59,17 +74,16 @@ class Progress:
 
 def _bar(label: str, total: int, unit: str, tool: str):  # rich is imported only where it is shown
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
     from rich.progress import Progress as Bar
 
     bar = Bar(
         TextColumn(f"{tool}: {{task.description}}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn(unit),
-        TimeRemainingColumn(),
+        TextColumn(unit + "{task.fields[left]}"),
         console=Console(stderr=True),
         auto_refresh=False,
     )
-    bar.add_task(label, total=total)
+    bar.add_task(label, total=total, left="")
     return bar
