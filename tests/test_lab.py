@@ -706,6 +706,7 @@ def test_player_makes_up_for_what_sending_costs() -> None:
     assert player.send_cost_ns(report, 50_000_000, 1) == 30_000
     assert player.send_cost_ns(report, 50_000_000, 1.25) == 40_000
     assert player.send_cost_ns(report, 50_000_000, None) == 0
+    assert player.send_cost_ns(report, 10_000_000, 1) == player.COST_MAX_NS
 
 
 # ---- before a run --------------------------------------------------------------------------------

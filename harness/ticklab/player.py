@@ -7,7 +7,8 @@ loaded before the first is sent, so that no disk is read in between.
 tcpreplay (4.4) waits gap by gap, each from the moment it is done with the packet before: the cost
 of sending adds to every gap and is never made up for. On a shared CPU that is 2 to 10 us a packet,
 which makes 20,000 a second up to a fifth slower than asked for. So the warm-up measures the cost,
-and the multiplier is such that gaps and sending together take the time planned. At a packet rate
+and the multiplier is such that gaps and sending together take the time planned; what is far more
+than a packet costs was the host at other work, and is not believed. At a packet rate
 (--pps) it counts from the first packet instead and catches up by itself.
 """
 
@@ -23,6 +24,7 @@ from ticklab.child import LabError, end, spawn
 from ticklab.network import Host, Network
 
 POLL_S = 0.02
+COST_MAX_NS = 50_000.0
 HASTE_MAX = 50.0  # times the speed asked for, where sending alone takes as long as planned
 
 
@@ -51,10 +53,10 @@ def packet_rate(speed: str) -> float | None:
 
 
 def send_cost_ns(report: Report, span_ns: int, factor: float | None) -> float:
-    """What each packet of a replay with this multiplier took beyond its gap; 0 for `top`."""
+    """What a packet of a replay with this multiplier cost beyond its gap; 0 for `top`."""
     if factor is None or not report.sent or not report.took_ns:
         return 0.0
-    return max(0.0, (report.took_ns - span_ns / factor) / report.sent)
+    return min(max(0.0, (report.took_ns - span_ns / factor) / report.sent), COST_MAX_NS)
 
 
 def multiplier(factor: float | None, packets: int, span_ns: int, cost_ns: float) -> float | None:
