@@ -12,8 +12,8 @@ from ticklab import arguments, vary
 EPILOG = """\
 examples:
   harness/vary.py configs/isolated.ini --key handler.cachewalk.size --values 16KiB..1GiB \\
-    --per 20000 --set worker.handler=cachewalk --set handler.cachewalk.steps=20000 \\
-    --set replay.requests=200 --set replay.warmup=20 --set replay.rate=80 \\
+    --per 5000 --set worker.handler=cachewalk --set handler.cachewalk.steps=5000 \\
+    --set replay.requests=400 --set replay.warmup=40 --set replay.rate=160 \\
     --set replay.arrivals=fixed
   harness/vary.py configs/isolated.ini --key replay.payload --values 8,15,16,24,64 \\
     --set worker.handler=alloc --set pipeline.schema=v2
