@@ -29,7 +29,7 @@ int config_flush_parse(const struct config_key *key, const char *text, struct co
         return config_refuse(key, NULL, why);
     memcpy(part[0], text, first);
     if (comma)
-        strcpy(part[1], comma + 1);
+        memcpy(part[1], comma + 1, strlen(comma + 1) + 1);
     const char *wait = comma ? part[1] : is_time(part[0]) ? part[0] : NULL;
     const char *count = wait == part[0] ? NULL : part[0];
     char ignored[CONFIG_WHY_MAX];

@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* `flow|key|round-robin` as `flow, key or round-robin`. */
-static void words_list(const char *words, char *out, size_t size)
+/* `flow|key|round-robin` as `flow, key or round-robin`; bytes used of `out`. */
+static size_t words_list(const char *words, char *out, size_t size)
 {
     char word[16], next[16];
     size_t used = 0;
@@ -23,6 +23,7 @@ static void words_list(const char *words, char *out, size_t size)
         used += (size_t)snprintf(out + used, size - used, "%s%s", joint, word);
         memcpy(word, next, sizeof(word));
     }
+    return used < size ? used : size - 1;
 }
 
 static void integer_expected(const struct config_key *key, char *out, size_t size)
@@ -45,6 +46,7 @@ void config_value_expected(const struct config_key *key, char out[CONFIG_WHY_MAX
 {
     char what[160] = "";
     unsigned long long most = key->max;
+    size_t used;
     switch (key->type) {
     case CONFIG_NAME:
         snprintf(what, sizeof(what), "1 to %llu letters, digits and any of %s", most, key->words);
@@ -59,8 +61,8 @@ void config_value_expected(const struct config_key *key, char out[CONFIG_WHY_MAX
         words_list(key->words, what, sizeof(what));
         break;
     case CONFIG_HANDLER:
-        words_list(key->words, what, sizeof(what) - 32);
-        strcat(what, ", or ./PATH.so");
+        used = words_list(key->words, what, sizeof(what));
+        snprintf(what + used, sizeof(what) - used, ", or ./PATH.so");
         break;
     case CONFIG_RATE:
         snprintf(what, sizeof(what), "a rate a second from %llu to %llu",

@@ -327,7 +327,8 @@ static void order(uint8_t out[24], char what, char side, uint32_t size, int64_t 
     out[1] = (uint8_t)side;
     memcpy(out + 4, &size_be, 4);
     memcpy(out + 8, &price_be, 8);
-    memcpy(out + 16, symbol, strlen(symbol));
+    for (size_t i = 0; i < 8 && symbol[i]; i++)
+        out[16 + i] = (uint8_t)symbol[i];
 }
 
 struct best {
@@ -408,11 +409,10 @@ static void test_book_is_full(void)
 static void test_book_of_deep(void)
 {
     struct opened book;
-    uint8_t in[30] = {'8', 1}, out[32];
+    uint8_t in[30] = "8\1\0\0\0\0\0\0\0\0ZIEXT   ", out[32];
     uint32_t size = htole32(300);
     uint64_t price = htole64(997500);
     open_it(&book, &handler_book, "");
-    memcpy(in + 10, "ZIEXT   ", 8);
     memcpy(in + 18, &size, 4);
     memcpy(in + 22, &price, 8);
     CU_ASSERT_EQUAL(ask(&book, in, 30, out, 32), 32);

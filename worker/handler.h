@@ -28,7 +28,7 @@
 #include <stdint.h>
 
 /* Raised by whatever changes a structure or the meaning of a field; another one is refused. */
-#define TICKLINE_HANDLER_ABI 1
+#define TICKLINE_HANDLER_ABI 1u
 
 /*
  * What becomes of the handler's memory of earlier requests when its worker is killed. A successor

@@ -155,10 +155,11 @@ static void feed(void)
         memset(at, 0, LENGTH);
         memcpy(at, &id, 8);
         memcpy(at + 8, &length, 4);
-        memcpy(at + 12, "aB", 2);
+        at[12] = 'a';
+        at[13] = 'B';
         memcpy(at + 16, &size, 4);
         memcpy(at + 20, &price, 8);
-        memcpy(at + 28, "ABC", 3);
+        memcpy(at + 28, "ABC", 4);
         ring_publish(&source);
         seen->given++;
     }
