@@ -124,7 +124,7 @@ def test_market_data_replayed_ten_times_as_fast(lab: Lab, tmp_path: Path) -> Non
     assert outcome.manifest["capture"]["changes"]["udp_checksum"] == 13_021
 
 
-@pytest.mark.parametrize("speed", ["50x", "top"])
+@pytest.mark.parametrize("speed", ["100x", "top"])
 def test_a_feed_is_its_own_loss_oracle(lab: Lab, speed: str) -> None:
     """A real session without a gap; what a small socket buffer drops, the numbers miss."""
     packed = CAPTURES / "iex-tops16.pcap.gz"
