@@ -23,6 +23,7 @@ enum { NOBODY = 65534 };
 
 static struct cell *cell; /* shared with the children */
 static const char *source = "udp", *sink = "udp";
+static bool allocates;
 
 static bool filtered(void)
 {
@@ -50,6 +51,7 @@ static int enter(struct stage *stage, uint32_t index, enum config_wish wish)
         .control = pair[0],
         .uid = geteuid() == 0 ? NOBODY : (int64_t)geteuid(),
         .gid = geteuid() == 0 ? NOBODY : (int64_t)getegid(),
+        .allocates = allocates,
     };
     strcpy(stage->name, names[index]);
     stage->config.isolate.sandbox = wish;
@@ -103,6 +105,7 @@ static const struct attempt attempts[] = {
     /* no way to give oneself what was taken away */
     {CELL_RX, SYS_mprotect, {0, 4096, PROT_READ | PROT_WRITE}, "mprotect", "rx"},
     {CELL_WORKER, SYS_mprotect, {0, 4096, PROT_READ | PROT_WRITE}, "mprotect", "worker"},
+    {CELL_WORKER, SYS_mmap, {0, 4096, PROT_READ | PROT_WRITE, PRIVATE}, "mmap", "worker"},
     {CELL_TX, SYS_mmap, {0, 4096, PROT_READ, PRIVATE}, "mmap", "tx"},
     {CELL_TRACER, SYS_mprotect, {0, 4096, PROT_READ | PROT_WRITE}, "mprotect", "tracer"},
     {CELL_TRACER, SYS_mmap, {0, 4096, PROT_READ | PROT_WRITE, SHARED}, "mmap", "tracer"},
@@ -125,6 +128,12 @@ static const struct attempt attempts[] = {
     /* a call that the kernel does not know either */
     {CELL_TX, 509, {0}, "unknown", "tx"},
     {CELL_TX, 4000, {0}, "unknown", "tx"},
+};
+
+/* With a handler that says it allocates. */
+static const struct attempt by_allocating[] = {
+    {CELL_WORKER, SYS_mmap, {0, 4096, PROT_READ | PROT_WRITE, PRIVATE}, NULL, NULL},
+    {CELL_WORKER, SYS_mmap, {0, 4096, PROT_READ | PROT_EXEC, PRIVATE}, "mmap", "worker"},
 };
 
 /* With tx.sink = tcp, with rx.source = tcp and tx.sink = reply, and with the latter alone. */
@@ -180,6 +189,10 @@ static void test_tables(void)
         return;
     for (size_t i = 0; i < sizeof(attempts) / sizeof(attempts[0]); i++)
         try(&attempts[i]);
+    allocates = true;
+    for (size_t i = 0; i < sizeof(by_allocating) / sizeof(by_allocating[0]); i++)
+        try(&by_allocating[i]);
+    allocates = false;
     for (size_t way = 0; way < 3; way++) {
         source = ways[way][0];
         sink = ways[way][1];
