@@ -39,6 +39,14 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
         time.sleep(0.01)
 
 
+def free_port() -> int:
+    """One that neither UDP uses nor TCP, not even a connection that has just ended."""
+    with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+        tcp.bind(("127.0.0.1", 0))
+        udp.bind(tcp.getsockname())
+        return tcp.getsockname()[1]
+
+
 class Peer:
     """Accepts connections and keeps what each brings, as fast as it is told to read."""
 
@@ -121,9 +129,7 @@ class Pipeline:
         self, directory: Path, *sets: str, build: Path = BUILD, crash: str | None = None
     ) -> None:
         self.directory = directory
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         command = [str(build / "tickline"), "run", str(ISOLATED), "--json"]
         command += ["--run-dir", str(directory)]
         own = [f"rx.bind=127.0.0.1:{self.port}", f"pipeline.name=streams-{os.getpid()}"]

@@ -1,129 +1,250 @@
 # SPDX-License-Identifier: Apache-2.0
-"""TCP streams of a capture, put together again in Python, against what was said."""
+"""Replies over TCP in whole runs: peers that are slow, that go and come back, or are not there."""
 
-import random
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
 
 import pytest
+from conftest import BUILD
+from streams import RESET, Peer, Pipeline, ids, request, wait_until
 
-from ticklab import streams
-from ticklab.streams import FIN, RST, SYN, Framer, Key, Reassembly, Segment, Stream
-
-KEY = Key(b"\x0a\0\0\1", 1000, b"\x0a\0\0\2", 2000)
-
-
-def said(count: int, dice: random.Random) -> bytes:
-    payloads = (dice.randbytes(dice.randrange(80)) for _ in range(count))
-    return b"".join(b"|%08d|%04d|%b" % (i, len(p), p) for i, p in enumerate(payloads, 1))
+pytestmark = pytest.mark.skipif(not (BUILD / "tickline").exists(), reason="needs tickline: make")
 
 
-def segment(at: int, first: int, data: bytes, flags: int = 0, key: Key = KEY) -> Segment:
-    """The `at`-th one of a capture, a microsecond each."""
-    return Segment(at, at * 1000, key, first & 0xFFFFFFFF, flags, data)
+@pytest.fixture
+def peer() -> Iterator[Peer]:
+    made = Peer()
+    yield made
+    made.listener.close()
 
 
-def cut(data: bytes, first: int, dice: random.Random) -> list[tuple[int, bytes]]:
-    """Sequence number and bytes of segments; some again, some over more than one."""
-    pieces, at = [], 0
-    while at < len(data):
-        size = dice.randrange(1, 300)
-        pieces.append((first + at, data[at : at + size]))
-        at += size
-        if dice.random() < 0.2:
-            back = dice.randrange(min(at, len(data)))
-            pieces.append((first + back, data[back : back + dice.randrange(1, 900)]))
-    keys = [(i + dice.random() * 6, i) for i in range(len(pieces))]
-    return [pieces[i] for _, i in sorted(keys)]
+def to(peer: Peer) -> tuple[str, ...]:
+    return (f"tx.to=127.0.0.1:{peer.address[1]}", "tx.sink=tcp", "ring.full=wait")
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_cut_shuffled_repeated_wrapped(seed: int) -> None:
-    dice = random.Random(seed)
-    data = said(300, dice)
-    first = -dice.randrange(len(data)) if seed % 2 else dice.randrange(1 << 32)
-    reassembly = Reassembly()
-    reassembly.take(segment(0, first - 1, b"", SYN))
-    for at, (sequence, piece) in enumerate(cut(data, first, dice), 1):
-        reassembly.take(segment(at, sequence, piece))
-    reassembly.take(segment(at + 1, first + len(data), b"", FIN))
-    (stream,) = reassembly.finish()
-    assert bytes(stream.data) == data
-    assert stream.end == "fin"
-    assert (reassembly.counts.gaps, reassembly.counts.differing) == (0, 0)
-    found = streams.requests(stream, "v1")
-    assert [one.request.id for one in found] == list(range(1, 301))
-    stamps = [one.stamp_ns for one in found]
-    assert stamps == sorted(stamps)
-    assert all(one.stamp_ns == one.frame * 1000 for one in found)
+def resident_kib(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0])
 
 
-def test_a_gap_is_counted_and_gone_on_behind() -> None:
-    data = said(100, random.Random(1))
-    begins = [data.index(b"|%08d|" % number) for number in range(1, 101)]
-    reassembly = Reassembly(reorder_bytes=1000)
-    reassembly.take(segment(0, 99, b"", SYN))
-    lost = range(begins[9], begins[12])
-    for at, (low, high) in enumerate(zip(begins, [*begins[1:], len(data)], strict=True), 1):
-        if low not in lost:
-            reassembly.take(segment(at, 100 + low, data[low:high]))
-    (stream,) = reassembly.finish()
-    assert (reassembly.counts.gaps, reassembly.counts.gap) == (1, len(lost))
-    assert [piece.gap for piece in stream.pieces if piece.gap] == [len(lost)]
-    ids = [one.request.id for one in streams.requests(stream, "v1")]
-    assert ids == [*range(1, 10), *range(13, 101)]
+def test_a_slow_reader_slows_the_pipeline(tmp_path: Path) -> None:
+    """All buffers fill, requests wait in rx's socket, memory does not grow; then all comes."""
+    requests, payload = 3000, 1400
+    peer = Peer(receive_buffer=4096, pause_s=0.02, chunk=4096)
+    sets = ("ring.depth=64", "tx.patience=never", "supervise.drain_timeout=60s")
+    pipeline = Pipeline(tmp_path / "run", *to(peer), *sets)
+    before = resident_kib(pipeline.ready["pids"]["tx"])
+    pipeline.send(range(1, requests + 1), payload, burst=50)
+    time.sleep(0.3)
+    assert len(peer.received[0]) < requests * payload / 4  # upstream is held up
+    assert resident_kib(pipeline.ready["pids"]["tx"]) - before < 2048
+    peer.pause_s, peer.chunk = 0, 1 << 20
+    peer.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    pipeline.drain()
+    peer.finish()
+    assert ids(bytes(peer.received[0]), payload) == list(range(1, requests + 1))
+    assert pipeline.counters["end"]["outcomes"]["transmitted"] == requests
 
 
-def test_the_first_byte_wins() -> None:
-    reassembly = Reassembly()
-    reassembly.take(segment(0, 99, b"", SYN))
-    reassembly.take(segment(1, 103, b"def"))
-    reassembly.take(segment(2, 100, b"abcXYZgh"))
-    (stream,) = reassembly.finish()
-    assert bytes(stream.data) == b"abcdefgh"
-    assert (reassembly.counts.retransmitted, reassembly.counts.differing) == (3, 3)
+@pytest.mark.parametrize("how", ["closed", "reset"])
+def test_a_peer_that_goes_and_comes_back(how: str, peer: Peer, tmp_path: Path) -> None:
+    pipeline = Pipeline(tmp_path / "run", *to(peer), "tx.connections=2", "worker.dispatch=key")
+    pipeline.send(range(1, 501))
+    wait_until(lambda: sum(map(len, peer.received)) == 500 * 23)
+    peer.stop_listening()
+    for index in range(2):
+        if how == "reset":
+            peer.reset(index)
+        else:
+            peer.sockets[index].shutdown(socket.SHUT_RDWR)
+            peer.sockets[index].close()
+    time.sleep(0.05)
+    pipeline.send(range(501, 1001))  # nobody is there: they wait
+    peer.listen_again()
+    wait_until(lambda: len(peer.received) == 4)
+    pipeline.send(range(1001, 1501))
+    pipeline.drain()
+    peer.finish()
+    found = [ids(bytes(data)) for data in peer.received]
+    assert sorted(chain(*found)) == list(range(1, 1501))
+    assert all(numbers == sorted(numbers) for numbers in found)
+    replies = pipeline.counters["end"]["replies"]
+    assert (replies["lost"], replies["back"]) == (2, 2)
+    assert replies["refused"] >= 2
+    assert replies["unacknowledged_bytes"] == 0
+    assert replies["undelivered"] == {"gone": 0, "patience": 0, "error": 0}
+    for place in range(2):
+        assert f"connection {place} is lost: " in pipeline.told
+        assert f"connection {place} is back after " in pipeline.told
 
 
-def test_connections_and_what_ends_them() -> None:
-    reassembly = Reassembly()
-    for at, (sequence, data, flags, key) in enumerate(
-        [
-            (99, b"", SYN, KEY),
-            (499, b"", SYN, KEY.back),
-            (100, b"ask", 0, KEY),
-            (500, b"answer", FIN, KEY.back),
-            (500, b"answer", FIN, KEY.back),  # again
-            (103, b"", RST, KEY),
-            (7, b"", SYN, KEY),  # the same ends, another connection
-            (8, b"more", 0, KEY),
-        ]
-    ):
-        reassembly.take(segment(at, sequence, data, flags, key))
-    first, second = streams.pair(reassembly.finish())
-    assert [bytes(side.data) for side in first.sides] == [b"ask", b"answer"]
-    assert [side.end for side in first.sides] == ["rst", "fin"]
-    assert [side.closed_ns for side in first.sides] == [5000, 3000]
-    assert [bytes(side.data) for side in second.sides] == [b"more", b""]
-    assert reassembly.counts.streams == 3
+def test_bytes_that_nobody_acknowledged(tmp_path: Path) -> None:
+    """A peer that never reads is reset: what the kernel held counts as sent, its bytes are told."""
+    peer = Peer(receive_buffer=4096)
+    peer.read = lambda connection, into: None  # type: ignore[method-assign]
+    pipeline = Pipeline(tmp_path / "run", *to(peer))
+    pipeline.send(range(1, 501), 1000)
+    time.sleep(0.1)
+    peer.read = Peer.read.__get__(peer)  # type: ignore[method-assign]
+    peer.reset(0)
+    wait_until(lambda: len(peer.received) == 2)
+    pipeline.send(range(501, 601), 1000)
+    pipeline.drain()
+    peer.finish()
+    end = pipeline.counters["end"]
+    assert end["outcomes"]["transmitted"] == 600
+    second = ids(bytes(peer.received[1]), 1000)
+    assert second == list(range(601 - len(second), 601))
+    missing = 600 - len(second)  # and a part of the next may have been with the kernel
+    assert 0 < end["replies"]["unacknowledged_bytes"] <= (missing + 1) * 1015
 
 
-def test_a_stream_heard_from_its_middle() -> None:
-    data = said(5, random.Random(2))
-    framer = Framer("v1", whole=False)
-    assert framer.take(data[7:30]) == []
-    assert framer.skipped == 23
-    assert [request.id for request in framer.take(data)] == [1, 2, 3, 4, 5]
+@pytest.mark.parametrize(("patience", "ends"), [("50ms", False), ("never", True)])
+def test_nobody_there(patience: str, ends: bool, peer: Peer, tmp_path: Path) -> None:
+    """Refused from the start: told once; replies are dropped when patience or the run ends."""
+    peer.stop_listening()
+    sets = (f"tx.patience={patience}", "supervise.drain_timeout=1s")
+    pipeline = Pipeline(tmp_path / "run", *to(peer), *sets)
+    pipeline.send(range(1, 101))
+    if not ends:
+        time.sleep(0.3)
+    pipeline.drain()
+    assert pipeline.launcher.returncode == 0
+    end = pipeline.counters["end"]
+    assert end["outcomes"]["dropped_tx"] == end["replies"]["undelivered"]["patience"] == 100
+    assert end["replies"]["lost"] == 0 < end["replies"]["refused"]
+    assert pipeline.told.count("connection 0 cannot be made: Connection refused") == 1
 
 
-def test_a_request_beyond_the_buffer_is_given_up() -> None:
-    framer = Framer("v1", whole=True, buffer_bytes=64)
-    request = b"|00000007|0100|" + bytes(100)
-    assert framer.take(request[:40]) == []
-    assert framer.take(request[40:]) == []
-    assert framer.skipped == len(request)
-    assert [one.id for one in framer.take(request)] == [7]  # whole in one piece
+def calls_of(pid: int, out: Path) -> subprocess.Popen:
+    """Counts the system calls of a process until it ends."""
+    command = ["strace", "-qq", "-c", "-o", str(out), "-p", str(pid)]
+    tracer = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    wait_until(lambda: f"TracerPid:\t{tracer.pid}" in Path(f"/proc/{pid}/status").read_text())
+    return tracer
 
 
-def test_alone_a_stream_has_a_silent_side() -> None:
-    alone = Stream(KEY.ends[0], KEY.ends[1], True, 5)
-    (connection,) = streams.pair([alone])
-    assert connection.sides[0] is alone
-    assert str(connection.sides[1].source) == "10.0.0.2:2000"
+def counts(out: Path) -> dict[str, int]:
+    """Calls by name, as strace -c writes them."""
+    fields = [line.split() for line in out.read_text().splitlines()]
+    return {row[-1]: int(row[3]) for row in fields if row and row[0][0].isdigit()}
+
+
+@pytest.mark.parametrize("flush", ["1", "16,2ms"])
+def test_calls_a_reply(flush: str, peer: Peer, tmp_path: Path) -> None:
+    """flush = 1: one sendto for each reply and nothing else; 16: one sendmsg for many."""
+    pipeline = Pipeline(tmp_path / "run", *to(peer), f"tx.flush={flush}")
+    tracer = calls_of(pipeline.ready["pids"]["tx"], tmp_path / "calls")
+    pipeline.send(range(1, 501))
+    pipeline.drain()
+    assert tracer.wait(20) == 0
+    calls = counts(tmp_path / "calls")
+    if flush == "1":
+        assert calls["sendto"] == 500
+        assert "sendmsg" not in calls
+    else:
+        assert calls["sendmsg"] + calls.get("sendto", 0) < 250
+
+
+# ---- reply ----
+
+
+class Client:
+    """A connection that asks `numbers`, and keeps what comes back until the other side ends it."""
+
+    def __init__(self, port: int, numbers: range) -> None:
+        self.numbers = numbers
+        self.replies = bytearray()
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.socket.settimeout(30)
+        self.threads = [threading.Thread(target=work) for work in (self.ask, self.read)]
+        for thread in self.threads:
+            thread.start()
+
+    def ask(self) -> None:
+        for count, number in enumerate(self.numbers):
+            self.socket.sendall(request(number))
+            if count % 25 == 0:
+                time.sleep(0.001)
+        self.socket.shutdown(socket.SHUT_WR)
+
+    def read(self) -> None:
+        while data := self.socket.recv(65536):
+            self.replies += data
+
+    def finish(self) -> None:
+        for thread in self.threads:
+            thread.join(40)
+            assert not thread.is_alive()
+        self.socket.close()
+
+
+REPLY = ("rx.source=tcp", "tx.sink=reply")
+
+
+@pytest.mark.parametrize(
+    "sets", [(), ("worker.count=4", "tx.flush=8,100us")], ids=["one", "four-flush"]
+)
+def test_reply_on_64_connections(sets: tuple[str, ...], tmp_path: Path) -> None:
+    """Each connection gets its own replies, all of them, in order, and then the end."""
+    pipeline = Pipeline(tmp_path / "run", *REPLY, *sets)
+    clients = [Client(pipeline.port, range(k * 1000 + 1, k * 1000 + 101)) for k in range(64)]
+    for client in clients:
+        client.finish()
+    pipeline.drain()
+    assert pipeline.launcher.returncode == 0
+    for client in clients:
+        assert ids(bytes(client.replies)) == list(client.numbers)
+    end = pipeline.counters["end"]
+    assert end["outcomes"]["transmitted"] == 6400
+    assert end["replies"]["undelivered"] == {"gone": 0, "patience": 0, "error": 0}
+    assert end["connections"]["open"] == 0
+
+
+def test_connections_that_are_reset_while_others_work(tmp_path: Path) -> None:
+    """Places are used again, no reply goes to the wrong connection, and each is counted."""
+    sets = ("rx.connections=8", "worker.handler=spin", "handler.spin.time=20us")
+    pipeline = Pipeline(tmp_path / "run", *REPLY, *sets)
+    steady = Client(pipeline.port, range(1, 2001))
+    for k in range(200):
+        with socket.create_connection(("127.0.0.1", pipeline.port)) as brief:
+            brief.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            brief.sendall(request(100_000 + k) * 5)
+            time.sleep(0.0005 * (k % 3))
+    steady.finish()
+    pipeline.drain()
+    assert pipeline.launcher.returncode == 0
+    payload = bytes(steady.replies).replace(b"|0008|aaaaaaaa", b"|0008|bbbbbbbb")
+    assert ids(payload) == list(range(1, 2001))
+    end = pipeline.counters["end"]
+    undelivered = end["replies"]["undelivered"]
+    assert sum(undelivered.values()) == end["outcomes"]["dropped_tx"]
+    assert end["outcomes"]["transmitted"] + end["outcomes"]["dropped_tx"] == end["rx"]["issued"]
+
+
+def test_reply_to_1000_senders(tmp_path: Path) -> None:
+    """Each datagram's sender gets the reply to it, from the address it sent to."""
+    pipeline = Pipeline(tmp_path / "run", "tx.sink=reply", "worker.count=2")
+    senders = []
+    for _ in range(1000):
+        sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sender.connect(("127.0.0.1", pipeline.port))
+        sender.setblocking(False)
+        senders.append(sender)
+    for turn in range(3):
+        for k, sender in enumerate(senders):
+            sender.send(request(turn * 1000 + k))
+            if k % 20 == 0:
+                time.sleep(0.0005)
+    pipeline.drain()
+    assert pipeline.launcher.returncode == 0
+    for k, sender in enumerate(senders):
+        replies = [ids(sender.recv(100))[0] for _ in range(3)]
+        assert replies == [k, 1000 + k, 2000 + k]
+        sender.close()
+    assert pipeline.counters["end"]["outcomes"]["transmitted"] == 3000
