@@ -67,7 +67,7 @@ if [ $quick = no ]; then
     # Whole runs of the sanitizers' programs (but where it is counted what malloc does, or timed),
     # and of those that count their own stamps.
     export TICKLINE_BUILD=build-asan
-    part 'asan, whole runs' "$python" -m pytest tests/test_{runs,history,restart,tcp,replies,tap}.py \
+    part 'asan, whole runs' "$python" -m pytest tests/test_{runs,history,restart,tcp,streams,tap}.py \
         -k 'malformed or flow-4 or key-2 or io_give or bounded_trace or under_load or while_draining or
             random_cuts or 64_connections or half_close or fix'
     export TICKLINE_BUILD=build-crash

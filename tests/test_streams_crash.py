@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 from streams import Peer, Pipeline, ids, request, wait_until
-from test_replies import REPLY, Client, to
+from test_streams import REPLY, Client, to
 
 BUILD = ROOT / "build-crash"
 REQUESTS = 1500
