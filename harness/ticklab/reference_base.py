@@ -35,3 +35,27 @@ def walk(datagram: bytes, first: Callable[[bytes], Request]) -> list[Request]:
         requests.append(first(datagram[at:]))
         at += len(requests[-1].raw)
     return requests
+
+
+def walk_stream(
+    data: bytes,
+    measure: Callable[[bytes], tuple[int, str | None]],
+    most: int,
+    first: Callable[[bytes], Request],
+) -> tuple[list[Request], bytes]:
+    """The requests of a stream whose forms say their size first, and what may become one.
+
+    `measure` says of bytes the size of their first request, or why there is none; `most` bytes are
+    enough for it. Behind a fault a stream does not go on.
+    """
+    requests: list[Request] = []
+    at = 0
+    while at < len(data):
+        size, fault = measure(data[at : at + most])
+        if fault == "truncated" or (not fault and at + size > len(data)):
+            break
+        requests.append(first(data[at : at + size]))
+        at += size
+        if fault:
+            break
+    return requests, data[at:]

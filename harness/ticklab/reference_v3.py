@@ -9,7 +9,7 @@ has its default (0, empty), and one that has it is not written.
 
 from xxhash import xxh3_64_intdigest
 
-from ticklab.reference_base import Request, malformed, walk
+from ticklab.reference_base import Request, malformed, walk, walk_stream
 
 LENGTH_BYTES_MAX = 3
 LENGTH_MAX = 65535
@@ -23,17 +23,7 @@ def frame(datagram: bytes) -> list[Request]:
 
 def stream(data: bytes) -> tuple[list[Request], bytes]:
     """The messages of a stream, and what may become one."""
-    requests: list[Request] = []
-    at = 0
-    while at < len(data):
-        size, fault = _measure(data[at : at + LENGTH_BYTES_MAX])
-        if fault == "truncated" or (not fault and at + size > len(data)):
-            break
-        requests.append(_first(data[at : at + size]))
-        at += size
-        if fault:
-            break
-    return requests, data[at:]
+    return walk_stream(data, _measure, LENGTH_BYTES_MAX, _first)
 
 
 def answer(request: Request, payload: bytes) -> bytes:

@@ -18,7 +18,7 @@ import struct
 
 from xxhash import xxh3_64_intdigest
 
-from ticklab.reference_base import Request, malformed, walk
+from ticklab.reference_base import Request, malformed, walk, walk_stream
 
 SEGMENTS_MAX = 8
 BYTES_MAX = 65528
@@ -32,17 +32,7 @@ def frame(datagram: bytes) -> list[Request]:
 
 def stream(data: bytes) -> tuple[list[Request], bytes]:
     """The messages of a stream, and what may become one."""
-    requests: list[Request] = []
-    at = 0
-    while at < len(data):
-        size, fault = _measure(data[at : at + BYTES_MAX])
-        if fault == "truncated" or (not fault and at + size > len(data)):
-            break
-        requests.append(_first(data[at : at + size]))
-        at += size
-        if fault:
-            break
-    return requests, data[at:]
+    return walk_stream(data, _measure, BYTES_MAX, _first)
 
 
 def answer(request: Request, payload: bytes) -> bytes:
