@@ -164,19 +164,27 @@ def resident(pid: int) -> int:
         return 0
 
 
+def children(pid: int, name: str) -> list[int]:
+    """Pids of the children of a process that run this program."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            status = (path / "status").read_text()
+            program = (path / "exe").readlink().name
+        except OSError:
+            continue
+        if program == name and f"PPid:\t{pid}\n" in status:
+            found.append(int(path.name))
+    return found
+
+
 def child_of(process: Any, name: str) -> int:
     """Pid of a program that this lab has started, once it plays."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
         assert process.poll() is None
-        for path in Path("/proc").glob("[0-9]*"):
-            try:
-                status = (path / "status").read_text()
-                program = (path / "exe").readlink().name
-            except OSError:
-                continue
-            if program == name and f"PPid:\t{process.pid}\n" in status:
-                return int(path.name)
+        if found := children(process.pid, name):
+            return found[0]
         time.sleep(0.05)
     raise AssertionError(f"no {name}")
 
@@ -252,16 +260,7 @@ def test_a_killed_stage_loses_no_connection(gateway: Lab, stage: str, sink: str)
 
 def stage_of(process: Any, name: str) -> int:
     """Pid of a stage: a child of the launcher, a child of the lab."""
-    launcher = child_of(process, "tickline")
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            status = (path / "status").read_text()
-            program = (path / "exe").readlink().name
-        except OSError:
-            continue
-        if program == name and f"PPid:\t{launcher}\n" in status:
-            return int(path.name)
-    raise AssertionError(f"no {name}")
+    return children(child_of(process, "tickline"), name)[0]
 
 
 def test_latency_counts_from_the_planned_time_and_each_line_can_fail(gateway: Lab) -> None:
