@@ -2,13 +2,24 @@
 """Imported first by every entry point: moves over to the repository's .venv where there is one.
 
 Without a .venv Debian's own packages serve, and Debian's own Python where another one stands first
-in the PATH and lacks them.
+in the PATH and lacks them. Ctrl-C while the rest is imported ends with status 130.
 """
 
-import importlib.util
 import os
 import sys
-from pathlib import Path
+
+
+def _told(kind, error, trace) -> None:
+    """Ctrl-C before the program has begun to mind it is no error to be told."""
+    if issubclass(kind, KeyboardInterrupt):
+        os._exit(130)
+    sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _told
+
+import importlib.util  # noqa: E402
+from pathlib import Path  # noqa: E402
 
 _home = Path(__file__).resolve().parent.parent / ".venv"
 _python = _home / "bin" / "python"

