@@ -68,7 +68,7 @@ if [ $quick = no ]; then
     # and of those that count their own stamps.
     export TICKLINE_BUILD=build-asan
     some='flow-4 or io_give or malformed_requests or random_cuts or 64_connections or fix_of_tapped'
-    some+=' or (under_load and not uring and not all and not count and not keep)'
+    some+=' or (under_load and not uring and not all and not count and not keep and not tracer)'
     part 'asan, whole runs' "$python" -m pytest tests/test_{runs,restart,tcp,streams,tap}.py -k "$some"
     export TICKLINE_BUILD=build-crash
     part 'salvage, counted' "$python" -m pytest tests/test_salvage.py -k every_stamp

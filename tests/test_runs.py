@@ -390,7 +390,7 @@ def leftovers() -> dict[str, object]:
 def test_ctrl_c_at_any_moment_leaves_a_whole_run_and_nothing_else(lab: Lab) -> None:
     before = leftovers()
     moments = random.Random(1)
-    for _ in range(10):
+    for _ in range(6):
         process = lab.start("--name", "interrupted", replay__requests=60_000)
         time.sleep(moments.uniform(0.3, 3.0))
         process.send_signal(signal.SIGINT)
